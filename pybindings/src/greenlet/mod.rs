@@ -1,0 +1,19 @@
+//! The greenlet type: coroutines of the runtime, as Python objects with greenlet's semantics.
+//!
+//! [`object`] is the memory, [`switch`] moves control and values, [`lifetime`] is creation, unwinding
+//! and collection, [`methods`] what Python sees.
+//!
+//! All of it is raw type slots. A switch made inside a binding library's trampoline would leave
+//! that library's own per-call state behind whenever a greenlet never returns.
+
+mod lifetime;
+mod methods;
+mod object;
+mod switch;
+
+pub(crate) use lifetime::{
+    abandoned, clear, dealloc_with, new_main, new_object, take_corpses, traverse,
+};
+pub(crate) use methods::{exception_from, getcurrent, make_type};
+pub(crate) use object::{GreenletRef, Object, Phase, is_greenlet};
+pub(crate) use switch::{after_interruption, begin_stack, end_stack, no_stack, take_result};
