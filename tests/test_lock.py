@@ -229,6 +229,8 @@ def test_conditions_work_on_our_locks(kind):
     assert rgevent.spawn(consume).get(timeout=5) == 1
 
 
+# That is what this is about.
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.parametrize("kind", [Lock, RLock])
 def test_a_forked_child_can_free_it(kind):
     lock = kind()

@@ -228,3 +228,39 @@ def test_names_and_numbers_resolve_as_in_the_standard_library(host):
 def test_a_bad_name_is_a_gaierror():
     with pytest.raises(socket.gaierror):
         socket.getaddrinfo("no such name!", 80)
+
+
+def test_reader_killed_at_a_turn_for_others_loses_nothing():
+    left, right = socket.socketpair()
+    sent = bytes(range(250)) * 8
+    left.sendall(sent)
+    left.close()
+    got = bytearray()
+
+    def read():
+        while byte := right.recv(1):
+            got.extend(byte)
+
+    reader = rgevent.spawn(read)
+    while not got:
+        rgevent.sleep(0)
+    # The reader has not blocked: it only lets others run now and then.
+    assert len(got) < len(sent)
+    reader.kill()
+    while rest := right.recv(4096):
+        got.extend(rest)
+    assert got == sent
+
+
+def test_non_blocking_operations_never_switch():
+    left, right = socket.socketpair()
+    left.setblocking(False)
+    right.setblocking(False)
+    others = []
+    other = rgevent.spawn(others.append, 1)
+    for _ in range(1000):
+        assert left.send(b"x") == 1
+        assert right.recv(1) == b"x"
+    assert others == []
+    other.join(5)
+    assert others == [1]

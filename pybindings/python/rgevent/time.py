@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from operator import index
-from typing import SupportsIndex
+from typing import SupportsIndex, cast
 
 from rgevent import _rgevent
 
@@ -15,17 +15,20 @@ __implements__ = ["sleep"]
 def sleep(seconds: float | SupportsIndex, /) -> None:
     """Let other greenlets run for a number of seconds. As time.sleep.
 
-    Raises ValueError for a negative number, TypeError for something else than a number.
+    Raises ValueError for a negative number, TypeError for something else than a number (any real
+    number is one from CPython 3.15 on, before that only floats and integers).
     """
-    _rgevent.sleep(seconds if isinstance(seconds, float) else _whole(seconds))
+    _rgevent.sleep(seconds if isinstance(seconds, float) else _number(seconds))
 
 
-def _whole(seconds: SupportsIndex) -> int:
+def _number(seconds: SupportsIndex) -> float:
+    """Seconds that are not a float, refused with the words of this version's time.sleep."""
+    if sys.version_info >= (3, 15):
+        return cast(float, seconds)
     try:
         return index(seconds)
     except TypeError as problem:
         if sys.version_info < (3, 14):
             raise
-        # What time.sleep says from 3.14 on.
         message = f"{problem} or float"
         raise TypeError(message) from None

@@ -196,16 +196,20 @@ pub(crate) fn finish_wait(py: Python<'_>, result: Result<(), WaitFdError>) -> Py
     }
 }
 
-/// Counts an operation that did not block; every so many, others get a turn.
+/// Counts an operation that did not block.
+fn count_operation() {
+    if let Some(thread) = PyThread::try_current() {
+        thread.busy.set(thread.busy.get() + 1);
+    }
+}
+
+/// Gives others a turn after many operations that did not block. Comes before an operation, never
+/// after one: a greenlet that is killed here has not received anything that would be lost.
 fn be_fair(py: Python<'_>) -> PyResult<()> {
-    let Some(thread) = PyThread::try_current() else {
+    let thread = PyThread::try_current();
+    let Some(thread) = thread.filter(|thread| thread.busy.get() >= OPERATIONS_UNTIL_YIELD) else {
         return Ok(());
     };
-    let busy = thread.busy.get() + 1;
-    thread.busy.set(busy);
-    if busy < OPERATIONS_UNTIL_YIELD {
-        return Ok(());
-    }
     thread.busy.set(0);
     let hub = hub::current(py)?;
     if hub.thread().current() == hub.coroutine() {
@@ -222,11 +226,15 @@ fn repeat(
     waits: &mut Waits,
     mut call: impl FnMut(RawFd) -> isize,
 ) -> PyResult<usize> {
+    let may_wait = socket.timeout() != Some(0.0);
+    if may_wait {
+        be_fair(py)?;
+    }
     loop {
         let result = call(socket.fd()?);
         if let Ok(count) = usize::try_from(result) {
-            if !waits.begun {
-                be_fair(py)?;
+            if may_wait && !waits.begun {
+                count_operation();
             }
             return Ok(count);
         }
