@@ -235,12 +235,6 @@ def test_asyncio_runs_in_a_patched_program(program):
     """)
 
 
-@pytest.mark.xfail(
-    sys.version_info >= (3, 14),
-    reason="there a result for the loop that runs in the same native thread does not wake it, and "
-    "a greenlet's thread is the native one; the running loop has to become the greenlet's",
-    strict=False,
-)
 def test_asyncio_waits_for_a_thread(program):
     program("""
         import rgevent
@@ -251,6 +245,57 @@ def test_asyncio_waits_for_a_thread(program):
             work = asyncio.to_thread(lambda: (time.sleep(0.05), 7)[1])
             assert await asyncio.wait_for(work, 3) == 7
             assert time.monotonic() - began < 2
+        asyncio.run(main())
+    """)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio allows one per native thread there")
+def test_each_thread_can_run_an_asyncio_loop(program):
+    program("""
+        import rgevent
+        rgevent.patch_all()
+        import asyncio, threading
+        async def main(number):
+            loop = asyncio.get_running_loop()
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                assert asyncio.get_running_loop() is loop
+                assert asyncio.current_task().get_name() == "Task-%d" % number
+            return loop
+        loops = {}
+        def run(number):
+            async def named():
+                asyncio.current_task().set_name("Task-%d" % number)
+                return await main(number)
+            loops[number] = asyncio.run(named())
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(5)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        assert len(set(loops.values())) == 5
+    """)
+
+
+def test_greenlets_that_switch_share_the_running_asyncio_loop(program):
+    program("""
+        import rgevent
+        rgevent.patch_all()
+        import asyncio, time
+        from rgevent.greenlet import getcurrent, greenlet
+        async def main():
+            loop = asyncio.get_running_loop()
+            task = asyncio.current_task()
+            def bridge():
+                for _ in range(3):
+                    assert asyncio.get_running_loop() is loop
+                    assert asyncio.current_task() is task
+                    time.sleep(0.01)
+                    getcurrent().parent.switch(asyncio.sleep(0.01))
+                return None
+            child = greenlet(bridge)
+            while (waiting := child.switch()) is not None:
+                await waiting
+                assert asyncio.get_running_loop() is loop
+            assert asyncio.current_task() is task
         asyncio.run(main())
     """)
 

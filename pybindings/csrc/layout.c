@@ -105,6 +105,10 @@ const struct table rgevent_layout = {
         /* Where the limits of the C stack are in this release; they are looked for near it. */
         FIELD(C_STACK_NEAR, _PyThreadStateImpl, c_stack_top),
         VALUE(C_STACK_MARGIN, _PyOS_STACK_MARGIN_BYTES),
+        /* What follows those limits. */
+        FIELD(RUNNING_LOOP_NEAR, _PyThreadStateImpl, asyncio_running_loop),
+        FIELD(RUNNING_TASK_NEAR, _PyThreadStateImpl, asyncio_running_task),
+        FIELD(TASKS_HEAD_NEAR, _PyThreadStateImpl, asyncio_tasks_head),
 #endif
 #if PY_MINOR_VERSION >= 15
         FIELD(TS_BASE_FRAME, PyThreadState, base_frame),

@@ -20,7 +20,7 @@ use rgevent_runtime::coroutine::{Hooks, StackSizes, Thread};
 
 use crate::{
     config, errors,
-    greenlet::{self, GreenletRef, Phase},
+    greenlet::{self, GreenletRef, Phase, State},
 };
 
 /// What is handed over by a switch. The references are owned.
@@ -88,6 +88,13 @@ static HOOKS: Hooks = Hooks {
             // SAFETY: this greenlet runs on this thread, so the thread state is current and holds
             // its state; the runtime's contract is that no code runs before the other side.
             unsafe { state.saved().save(state.ts.get()) };
+            if cfg!(Py_3_14)
+                && let Some(thread) = state.thread.get()
+                && thread.hands_nothing_over()
+            {
+                // SAFETY: as above; it was saved just now.
+                unsafe { state.saved().park_loop(state.ts.get()) };
+            }
         }
     },
     arrive: |word| {
@@ -95,6 +102,9 @@ static HOOKS: Hooks = Hooks {
             let state = greenlet.state();
             // SAFETY: as above; it was saved when it left.
             unsafe { state.saved().restore(state.ts.get()) };
+            if state.saved().has_parked_loop() {
+                bring_loop_back(state);
+            }
         }
     },
     start_failed: crate::task::start_failed,
@@ -103,6 +113,19 @@ static HOOKS: Hooks = Hooks {
         None => false,
     },
 };
+
+/// A greenlet that parked in a running asyncio loop goes on.
+#[cold]
+fn bring_loop_back(state: &State) {
+    let origin = state.thread.get().and_then(|thread| thread.origin.get());
+    if let Some(origin) = origin {
+        // It switched here explicitly, from a loop of its own, maybe.
+        // SAFETY: the current thread state, which `origin` was just saved from.
+        unsafe { origin.state().saved().park_loop(state.ts.get()) };
+    }
+    // SAFETY: as above, restored for `state` just now; who else leaves a greenlet takes its loop along.
+    unsafe { state.saved().unpark_loop(state.ts.get()) };
+}
 
 /// Native threads that ended with coroutines of their own, to be buried by somebody with the GIL.
 static ENDED: Mutex<Vec<Ended>> = Mutex::new(Vec::new());
@@ -206,6 +229,12 @@ impl PyThread {
         // SAFETY: as above.
         let dict = unsafe { Bound::from_borrowed_ptr_or_err(py, dict)? };
         dict.set_item(("rgevent.thread", self.ts_id), capsule)
+    }
+
+    /// The switch that is under way hands nothing over: somebody parks in the hub, or is woken there.
+    #[inline(always)]
+    fn hands_nothing_over(&self) -> bool {
+        matches!(self.payload.get(), Payload::Nothing)
     }
 
     /// The greenlet that runs.

@@ -15,5 +15,5 @@ pub(crate) use lifetime::{
     abandoned, clear, dealloc_with, new_main, new_object, take_corpses, traverse,
 };
 pub(crate) use methods::{exception_from, getcurrent, make_type};
-pub(crate) use object::{GreenletRef, Object, Phase, is_greenlet};
+pub(crate) use object::{GreenletRef, Object, Phase, State, is_greenlet};
 pub(crate) use switch::{after_interruption, begin_stack, end_stack, no_stack, take_result};

@@ -34,6 +34,8 @@ const INITIAL_AFTER_MAX: usize = 8 * WORD_BYTES;
 /// Offsets into the thread state: of `top, soft, hard`, and of `base, top`. Written at import only.
 static LIMITS_AT: AtomicUsize = AtomicUsize::new(0);
 static INITIAL_AT: AtomicUsize = AtomicUsize::new(0);
+/// The offset of what follows.
+static BEHIND_AT: AtomicUsize = AtomicUsize::new(0);
 
 /// One stack's bounds, as CPython keeps them.
 #[derive(Clone, Copy)]
@@ -48,6 +50,12 @@ fn limits() -> Ts<[usize; 3]> {
 
 fn initial() -> Ts<[usize; 2]> {
     Field::new(INITIAL_AT.load(Ordering::Relaxed))
+}
+
+/// The offset of what follows the limits (and the original bounds, if they are there) in the thread state.
+#[inline(always)]
+pub(super) fn behind() -> usize {
+    BEHIND_AT.load(Ordering::Relaxed)
 }
 
 impl CStack {
@@ -117,6 +125,13 @@ pub(super) unsafe fn find(ts: *mut PyThreadState) -> bool {
         .step_by(WORD_BYTES)
         .find(|&at| word(at) == hard - MARGIN_BYTES && word(at + WORD_BYTES) == top);
     LIMITS_AT.store(limits_at, Ordering::Relaxed);
+    // 3.14 has the original bounds at the very end, 3.15 right here.
+    let initial_bytes = if initial_at == Some(behind) {
+        2 * WORD_BYTES
+    } else {
+        0
+    };
+    BEHIND_AT.store(behind + initial_bytes, Ordering::Relaxed);
     // Releases without original bounds have no way to reset either: then `soft, hard` are written twice.
     INITIAL_AT.store(
         initial_at.unwrap_or(limits_at + WORD_BYTES),

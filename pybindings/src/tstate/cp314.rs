@@ -6,7 +6,8 @@
 //! * the limits of the C stack, which replaced the count of C calls (see `c_stack`);
 //! * `current_executor`, the JIT trace being run. The thread state does not own it: CPython keeps an executor
 //!   that nobody refers to any more only as long as some thread state names it, so a suspended greenlet has to
-//!   hold a reference. Always NULL without the JIT.
+//!   hold a reference. Always NULL without the JIT;
+//! * the running asyncio loop, with a greenlet that parks in the hub (see `running_loop`).
 
 use std::ffi::c_void;
 use std::ptr;
@@ -18,6 +19,7 @@ use super::Area;
 use super::c_stack::{self, CStack};
 use super::check::{self, Check};
 use super::layout::{Field, Frame, Ts, header};
+use super::running_loop::{self, RunningLoop};
 
 pub(super) const FRAMES: Ts<*mut c_void> = Field::new(header::TS_CURRENT_FRAME);
 const CURRENT_EXECUTOR: Ts<*mut PyObject> = Field::new(header::TS_CURRENT_EXECUTOR);
@@ -25,6 +27,7 @@ const CURRENT_EXECUTOR: Ts<*mut PyObject> = Field::new(header::TS_CURRENT_EXECUT
 pub(super) const CHECKS: &[Check] = &[
     ("current_frame", check::current_frame),
     ("the C stack limits", c_stack::find),
+    ("asyncio_running_loop", running_loop::is_followed_by_tasks),
 ];
 
 /// Nothing needs a fixed address.
@@ -34,12 +37,15 @@ pub(super) struct Own {
     stack: CStack,
     /// Owned while suspended.
     executor: *mut PyObject,
+    /// Set while parked, if a loop runs.
+    pub(super) running_loop: RunningLoop,
 }
 
 impl Own {
     pub(super) const NEW: Self = Self {
         stack: CStack::UNKNOWN,
         executor: ptr::null_mut(),
+        running_loop: RunningLoop::NONE,
     };
 
     /// # Safety
@@ -75,6 +81,8 @@ impl Own {
         unsafe { ffi::Py_XDECREF(self.executor) };
     }
 
+    /// The running loop's references are leaked, as those in the frames are.
+    ///
     /// # Safety
     /// The GIL is held, and `self` was saved and not restored.
     pub(super) unsafe fn abandon(&mut self) {

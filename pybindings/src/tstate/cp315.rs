@@ -21,6 +21,7 @@ const BASE_FRAME_AFTER_MAX: usize = 1024;
 pub(super) const CHECKS: &[Check] = &[
     cp314::CHECKS[0],
     cp314::CHECKS[1],
+    cp314::CHECKS[2],
     ("base_frame", base_frame_is_in_the_thread_state),
 ];
 

@@ -32,6 +32,8 @@ mod c_calls;
 mod c_stack;
 #[cfg(any(cp311, cp312))]
 mod cframe;
+#[cfg(any(cp314, cp315))]
+mod running_loop;
 
 #[cfg(cp311)]
 mod cp311;
@@ -164,6 +166,43 @@ impl Saved {
         self.context = ptr::null_mut();
         // SAFETY: as above; everything is in place again.
         unsafe { self.own.restored() };
+    }
+
+    /// Takes along what only goes with a greenlet that parks in the hub: the running asyncio loop, which
+    /// greenlets that switch to each other share. Nothing before 3.14.
+    ///
+    /// # Safety
+    /// `self` was just saved from `ts`, the current thread state.
+    #[inline(always)]
+    pub(crate) unsafe fn park_loop(&mut self, ts: *mut PyThreadState) {
+        #[cfg(any(cp314, cp315))]
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.own.running_loop.park(ts)
+        };
+        let _ = ts;
+    }
+
+    /// Whether [`park_loop`](Self::park_loop) has taken a loop.
+    #[inline(always)]
+    pub(crate) fn has_parked_loop(&self) -> bool {
+        #[cfg(any(cp314, cp315))]
+        return self.own.running_loop.is_some();
+        #[cfg(not(any(cp314, cp315)))]
+        false
+    }
+
+    /// Gives back what [`park_loop`](Self::park_loop) has taken.
+    ///
+    /// # Safety
+    /// `self` was just restored into `ts`, the current thread state, where no loop runs.
+    pub(crate) unsafe fn unpark_loop(&mut self, ts: *mut PyThreadState) {
+        #[cfg(any(cp314, cp315))]
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.own.running_loop.unpark(ts)
+        };
+        let _ = ts;
     }
 
     /// The context, borrowed, or NULL. NULL too while the greenlet runs: see [`running_context`].
