@@ -13,6 +13,10 @@
 //! Memory is reserved, not committed: a slot costs what was touched. The guard page is a guard
 //! marker where the kernel has them (no mapping is split, so a million slots fit), else a
 //! protection change, which `vm.max_map_count` bounds to some thirty thousand slots.
+//!
+//! Page tables are the price of big slots: one page of them describes 2 MiB, and a slot needs one
+//! for its guard page and one for its base. Slots begin in the middle of such a region, so that the
+//! base of one and the guard page of the next share theirs.
 
 use std::{cell::RefCell, io, num::NonZeroUsize};
 
@@ -28,6 +32,8 @@ const COLOURS: usize = 6;
 /// Slots in the first reservation; each next one doubles, up to the maximum.
 const ARENA_SLOTS_MIN: usize = 16;
 const ARENA_SLOTS_MAX: usize = 4096;
+/// What one page of page tables describes.
+const PAGE_TABLE_SPAN_BYTES: usize = 2 << 20;
 /// Address space that stacks leave free, so that where it is limited the next stack fails cleanly,
 /// and not the next small allocation of somebody who cannot go on without.
 const SPARE_BYTES: usize = 16 << 20;
@@ -248,11 +254,14 @@ impl Inner {
     fn reserve(&mut self) -> io::Result<()> {
         let mut slots = (ARENA_SLOTS_MIN << self.arenas.len().min(16)).min(ARENA_SLOTS_MAX);
         loop {
-            let reserved = Reservation::new(slots * self.sizes.slot_bytes)
+            let bytes = slots * self.sizes.slot_bytes + PAGE_TABLE_SPAN_BYTES;
+            let reserved = Reservation::new(bytes)
                 .and_then(|arena| Reservation::new(SPARE_BYTES).map(|_spare| arena));
             match reserved {
                 Ok(arena) => {
-                    self.fresh_start = arena.start();
+                    let half = PAGE_TABLE_SPAN_BYTES / 2;
+                    self.fresh_start =
+                        (arena.start() + half).next_multiple_of(PAGE_TABLE_SPAN_BYTES) - half;
                     self.fresh_slots = slots;
                     self.arenas.push(arena);
                     return Ok(());
@@ -322,6 +331,16 @@ mod tests {
         }
         assert!(stacks.iter().all(|s| s.base() % STACK_ALIGNMENT == 0));
         assert_eq!(pool.info().slots, 100);
+    }
+
+    #[test]
+    fn a_base_shares_its_page_table_with_the_next_guard_page() {
+        let pool = pool(4 << 20, 64 * 1024);
+        let stacks: Vec<Stack> = (0..100).map(|_| pool.take().expect("a stack")).collect();
+        let table = |address: usize| address / PAGE_TABLE_SPAN_BYTES;
+        for stack in &stacks {
+            assert_eq!(table(stack.base()), table(stack.high()));
+        }
     }
 
     #[test]
