@@ -132,7 +132,7 @@ pub(crate) fn make_type(
 
 /// A new `Greenlet` object of `class`, unscheduled.
 fn allocate(class: *mut ffi::PyTypeObject) -> *mut PyObject {
-    let object = greenlet::new_object(class);
+    let object = greenlet::allocate(class);
     if !object.is_null() {
         let fields = Box::into_raw(Box::new(Fields::new()));
         // SAFETY: just allocated with at least the size of `TaskObject`.

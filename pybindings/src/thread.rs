@@ -85,6 +85,8 @@ static HOOKS: Hooks = Hooks {
     leave: |word| {
         if let Some(greenlet) = GreenletRef::from_word(word) {
             let state = greenlet.state();
+            let here = 0u8;
+            state.parked_at.set(ptr::from_ref(&here).addr());
             // SAFETY: this greenlet runs on this thread, so the thread state is current and holds
             // its state; the runtime's contract is that no code runs before the other side.
             unsafe { state.saved().save(state.ts.get()) };

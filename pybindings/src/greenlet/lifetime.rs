@@ -17,7 +17,7 @@ use pyo3::{ffi, ffi::PyObject, prelude::*};
 
 use super::{
     methods,
-    object::{GreenletRef, Object, Phase, free_state, new_state},
+    object::{self, GreenletRef, Object, Phase},
     switch::jump,
 };
 use crate::{
@@ -34,20 +34,9 @@ unsafe impl Sync for Corpses {}
 
 static CORPSES: Corpses = Corpses(UnsafeCell::new(Vec::new()));
 
-/// A new object of `class`, unstarted and without a parent. NULL with an error when out of memory.
-pub(crate) fn new_object(class: *mut ffi::PyTypeObject) -> *mut PyObject {
-    // SAFETY: a ready type whose instances begin with `Object`; zeroed memory comes back.
-    let object = unsafe { ffi::PyType_GenericAlloc(class, 0) };
-    if !object.is_null() {
-        // SAFETY: just allocated with at least the size of `Object`.
-        unsafe { (*object.cast::<Object>()).state = new_state() };
-    }
-    object
-}
-
 /// The main greenlet of a thread that begins to use greenlets; the caller owns it.
 pub(crate) fn new_main(py: Python<'_>) -> PyResult<GreenletRef> {
-    let object = new_object(globals().greenlet_type);
+    let object = object::allocate(globals().greenlet_type);
     if object.is_null() {
         return Err(PyErr::fetch(py));
     }
@@ -127,19 +116,8 @@ unsafe fn free(object: *mut PyObject, free_rest: impl FnOnce(*mut PyObject)) {
     free_rest(object);
     // SAFETY: nobody else uses the object any more.
     unsafe { clear(object) };
-    // SAFETY: a greenlet object.
-    let state = unsafe { (*layout).state };
-    // SAFETY: nobody else uses the object any more.
-    unsafe { free_state(state) };
-    // SAFETY: a live object.
-    let class = unsafe { ffi::Py_TYPE(object) };
-    // SAFETY: a heap type with a `tp_free`.
-    let free = unsafe { (*class).tp_free };
-    let free = free.expect("every type has tp_free");
-    // SAFETY: allocated by the type's own allocator.
-    unsafe { free(object.cast()) };
-    // SAFETY: instances of heap types own a reference to their type.
-    unsafe { ffi::Py_DECREF(class.cast()) };
+    // SAFETY: this is the end of `tp_dealloc`.
+    unsafe { object::free(object) };
 }
 
 /// Ends a suspended greenlet that nobody refers to. False when it lives on.

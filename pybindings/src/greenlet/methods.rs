@@ -2,7 +2,7 @@
 
 use std::{
     ffi::{c_int, c_uint, c_void},
-    ptr,
+    ptr::{self, NonNull},
 };
 
 use pyo3::{
@@ -11,10 +11,11 @@ use pyo3::{
     ffi::PyObject,
     prelude::*,
 };
+use rgevent_runtime::coroutine::prefetch_stack;
 
 use super::{
-    lifetime::{clear, dealloc, is_gc, new_object, traverse},
-    object::{GreenletRef, Object, Phase, is_greenlet},
+    lifetime::{clear, dealloc, is_gc, traverse},
+    object::{GreenletRef, Object, Phase, allocate, is_greenlet},
     switch::{check_thread, go, jump},
 };
 use crate::{
@@ -133,10 +134,13 @@ pub(crate) fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     }));
     // SAFETY: a spec that lives for ever, with functions of the types their slots ask for.
     let class = unsafe { ffi::PyType_FromSpec(spec) };
-    if class.is_null() {
+    let Some(class) = NonNull::new(class.cast::<ffi::PyTypeObject>()) else {
         return Err(PyErr::fetch(py));
-    }
-    Ok(class.cast())
+    };
+    // Calls of the type itself go there; subclasses do not inherit it.
+    // SAFETY: a type that nobody else knows yet.
+    unsafe { (*class.as_ptr()).tp_vectorcall = Some(call_type) };
+    Ok(class.as_ptr())
 }
 
 const TYPE_DOC: &std::ffi::CStr = c"greenlet(run=None, parent=None)\n--\n\n\
@@ -268,13 +272,55 @@ unsafe extern "C" fn new(
     if thread.attention.get() {
         thread.unwind_deferred();
     }
-    let object = new_object(class);
+    let object = allocate(class);
     if !object.is_null() {
         let parent = thread.current();
         parent.incref();
         GreenletRef::new(object).state().parent.set(parent.as_ptr());
     }
     object
+}
+
+/// `greenlet(...)`: what `new` and `init` do, without making a tuple of the arguments.
+unsafe extern "C" fn call_type(
+    class: *mut PyObject,
+    args: *const *mut PyObject,
+    count: usize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: the type this is installed in; what is not given to `new` is not looked at.
+    let object = unsafe { new(class.cast(), ptr::null_mut(), ptr::null_mut()) };
+    if object.is_null() {
+        return object;
+    }
+    // SAFETY: only clears a flag bit.
+    let count = unsafe { ffi::PyVectorcall_NARGS(count) };
+    let done = if names.is_null() && count <= 2 {
+        let argument = |index: ffi::Py_ssize_t| {
+            // SAFETY: `args` has `count` items.
+            (index < count).then(|| unsafe { args.wrapping_offset(index).read() })
+        };
+        // SAFETY: live objects.
+        unsafe { set_up(object, argument(0), argument(1)) }
+    } else {
+        // SAFETY: as the interpreter passed them.
+        match unsafe { collect_arguments(args, count, names) } {
+            Some((args, kwargs)) => {
+                // SAFETY: a new object, a tuple, and a dict or NULL.
+                let done = unsafe { init(object, args, kwargs) };
+                Payload::Call(args, kwargs).drop_refs();
+                done
+            }
+            None => -1,
+        }
+    };
+    if done == 0 {
+        return object;
+    }
+    let _aside = errors::Aside::new();
+    // SAFETY: a new reference.
+    unsafe { ffi::Py_DECREF(object) };
+    ptr::null_mut()
 }
 
 unsafe extern "C" fn init(
@@ -284,49 +330,53 @@ unsafe extern "C" fn init(
 ) -> c_int {
     let mut run = ptr::null_mut::<PyObject>();
     let mut parent = ptr::null_mut::<PyObject>();
-    // SAFETY: a tuple.
-    let count = unsafe { ffi::PyTuple_Size(args) };
-    if kwargs.is_null() && count <= 2 {
-        // The usual case; the general one below takes longer than all the rest of this.
-        if count > 0 {
-            // SAFETY: it has that many items; borrowed.
-            run = unsafe { ffi::PyTuple_GetItem(args, 0) };
-        }
-        if count > 1 {
-            // SAFETY: as above.
-            parent = unsafe { ffi::PyTuple_GetItem(args, 1) };
-        }
-    } else {
-        let mut names = [
-            c"run".as_ptr().cast_mut(),
-            c"parent".as_ptr().cast_mut(),
-            ptr::null_mut(),
-        ];
-        // SAFETY: a tuple, a dict or NULL; names that end in NULL; places for borrowed references.
-        let parsed = unsafe {
-            ffi::PyArg_ParseTupleAndKeywords(
-                args,
-                kwargs,
-                c"|OO:greenlet".as_ptr(),
-                names.as_mut_ptr().cast(),
-                &raw mut run,
-                &raw mut parent,
-            )
-        };
-        if parsed == 0 {
-            return -1;
-        }
-    }
-    // SAFETY: live objects.
-    if !run.is_null() && unsafe { set_run(object, run, ptr::null_mut()) } != 0 {
+    let mut names = [
+        c"run".as_ptr().cast_mut(),
+        c"parent".as_ptr().cast_mut(),
+        ptr::null_mut(),
+    ];
+    // SAFETY: a tuple, a dict or NULL; names that end in NULL; places for borrowed references.
+    let parsed = unsafe {
+        ffi::PyArg_ParseTupleAndKeywords(
+            args,
+            kwargs,
+            c"|OO:greenlet".as_ptr(),
+            names.as_mut_ptr().cast(),
+            &raw mut run,
+            &raw mut parent,
+        )
+    };
+    if parsed == 0 {
         return -1;
     }
-    // SAFETY: the GIL is held; None is never freed.
-    if !parent.is_null() && parent != unsafe { ffi::Py_None() } {
+    let given = |object: *mut PyObject| (!object.is_null()).then_some(object);
+    // SAFETY: live objects.
+    unsafe { set_up(object, given(run), given(parent)) }
+}
+
+/// Gives a new greenlet what its constructor was called with; -1 with an error set.
+///
+/// # Safety
+/// A greenlet and live objects.
+unsafe fn set_up(
+    object: *mut PyObject,
+    run: Option<*mut PyObject>,
+    parent: Option<*mut PyObject>,
+) -> c_int {
+    if let Some(run) = run
         // SAFETY: live objects.
-        return unsafe { set_parent(object, parent, ptr::null_mut()) };
+        && unsafe { set_run(object, run, ptr::null_mut()) } != 0
+    {
+        return -1;
     }
-    0
+    match parent {
+        // SAFETY: the GIL is held; None is never freed.
+        Some(parent) if parent != unsafe { ffi::Py_None() } => {
+            // SAFETY: live objects.
+            unsafe { set_parent(object, parent, ptr::null_mut()) }
+        }
+        _ => 0,
+    }
 }
 
 unsafe extern "C" fn switch(
@@ -337,6 +387,7 @@ unsafe extern "C" fn switch(
 ) -> *mut PyObject {
     let target = GreenletRef::new(object);
     let state = target.state();
+    prefetch_stack(state.parked_at.get());
     if names.is_null()
         && count <= 1
         && state.phase.get() == Phase::Active

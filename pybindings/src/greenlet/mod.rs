@@ -11,9 +11,7 @@ mod methods;
 mod object;
 mod switch;
 
-pub(crate) use lifetime::{
-    abandoned, clear, dealloc_with, new_main, new_object, take_corpses, traverse,
-};
+pub(crate) use lifetime::{abandoned, clear, dealloc_with, new_main, take_corpses, traverse};
 pub(crate) use methods::{exception_from, getcurrent, make_type};
-pub(crate) use object::{GreenletRef, Object, Phase, State, is_greenlet};
+pub(crate) use object::{GreenletRef, Object, Phase, State, allocate, is_greenlet};
 pub(crate) use switch::{after_interruption, begin_stack, end_stack, no_stack, take_result};

@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// Owned; NULL when not given, and after the end.
     pub(crate) run: Cell<*mut PyObject>,
     pub(crate) saved: UnsafeCell<Saved>,
+    /// Where its C stack was left when it was last suspended, roughly; 0 before.
+    pub(crate) parked_at: Cell<usize>,
 }
 
 impl State {
@@ -68,6 +70,7 @@ impl State {
             parent: Cell::new(ptr::null_mut()),
             run: Cell::new(ptr::null_mut()),
             saved: UnsafeCell::new(Saved::new()),
+            parked_at: Cell::new(0),
         }
     }
 
@@ -92,10 +95,10 @@ impl State {
         }
     }
 
-    /// Bytes of C stack in use while suspended, roughly: where it was left is not recorded.
+    /// Bytes of C stack in use while suspended; 0 for main greenlets.
     pub(crate) fn stack_used(&self) -> usize {
         match self.coroutine.get().and_then(Coroutine::slot) {
-            Some(slot) if self.is_active() => slot.high - slot.base,
+            Some(slot) if self.is_active() => slot.base - self.parked_at.get(),
             _ => 0,
         }
     }
@@ -203,42 +206,68 @@ pub(crate) fn is_greenlet(object: *mut PyObject) -> bool {
     unsafe { ffi::PyObject_TypeCheck(object, globals().greenlet_type) != 0 }
 }
 
-/// States kept for reuse: creating greenlets is a hot path, and an allocation is a third of it.
-const STATES_KEPT_MAX: usize = 4096;
+/// Objects kept for reuse, with their states: creating greenlets is a hot path, and allocations are
+/// a third of it.
+const OBJECTS_KEPT_MAX: usize = 4096;
 
-struct FreeStates(UnsafeCell<Vec<*mut State>>);
+struct FreeObjects(UnsafeCell<Vec<NonNull<Object>>>);
 
 // SAFETY: used with the GIL held only.
-unsafe impl Sync for FreeStates {}
+unsafe impl Sync for FreeObjects {}
 
-static FREE_STATES: FreeStates = FreeStates(UnsafeCell::new(Vec::new()));
+/// Of exactly the greenlet type: no references, untracked, with a fresh state.
+static FREE_OBJECTS: FreeObjects = FreeObjects(UnsafeCell::new(Vec::new()));
 
-fn free_states() -> *mut Vec<*mut State> {
-    FREE_STATES.0.get()
-}
-
-/// A state for a new object.
+/// A new object of `class` with a fresh state: a new reference, or NULL with an error set.
 #[inline]
-pub(super) fn new_state() -> *mut State {
-    // SAFETY: the GIL is held, and `pop` runs no other code.
-    let recycled = unsafe { &mut *free_states() }.pop();
-    recycled.unwrap_or_else(|| Box::into_raw(Box::new(State::new())))
+pub(crate) fn allocate(class: *mut ffi::PyTypeObject) -> *mut PyObject {
+    if class == globals().greenlet_type {
+        // SAFETY: the GIL is held, and `pop` runs no other code.
+        let recycled = unsafe { &mut *FREE_OBJECTS.0.get() }.pop();
+        if let Some(object) = recycled {
+            let object = object.as_ptr().cast::<PyObject>();
+            // SAFETY: memory of an object of this type that nobody uses.
+            unsafe { ffi::PyObject_Init(object, class) };
+            // SAFETY: a complete GC object that is not tracked.
+            unsafe { ffi::PyObject_GC_Track(object.cast()) };
+            return object;
+        }
+    }
+    // SAFETY: a ready type whose instances begin with `Object`; zeroed memory comes back.
+    let object = unsafe { ffi::PyType_GenericAlloc(class, 0) };
+    if !object.is_null() {
+        let state = Box::into_raw(Box::new(State::new()));
+        // SAFETY: just allocated with at least the size of `Object`.
+        unsafe { (*object.cast::<Object>()).state = state };
+    }
+    object
 }
 
-/// Takes the state of a dying object, whose references have been given back.
+/// Takes back an object whose references and fields have been given back.
 ///
 /// # Safety
-/// `state` came from [`new_state`] and nobody uses it any more.
+/// Called at the end of `tp_dealloc`, for an object from [`allocate`] that is not tracked.
 #[inline]
-pub(super) unsafe fn free_state(state: *mut State) {
-    // SAFETY: the GIL is held, and nothing below runs other code.
-    let free = unsafe { &mut *free_states() };
-    if free.len() < STATES_KEPT_MAX {
-        // SAFETY: the caller's promise; a state holds nothing that has to be dropped.
+pub(super) unsafe fn free(object: *mut PyObject) {
+    let layout: *mut Object = object.cast();
+    // SAFETY: a greenlet object.
+    let state = unsafe { (*layout).state };
+    // SAFETY: a live object.
+    let class = unsafe { ffi::Py_TYPE(object) };
+    // SAFETY: the GIL is held, and nothing runs while the reference is used.
+    let kept = unsafe { &mut *FREE_OBJECTS.0.get() };
+    if class == globals().greenlet_type && kept.len() < OBJECTS_KEPT_MAX {
+        // SAFETY: nobody else uses it any more, and a state holds nothing that has to be dropped.
         unsafe { state.write(State::new()) };
-        free.push(state);
+        kept.push(NonNull::new(layout).expect("an object is not NULL"));
     } else {
-        // SAFETY: the caller's promise; allocated by `new_state`.
+        // SAFETY: allocated by `allocate`, and nobody else uses it any more.
         drop(unsafe { Box::from_raw(state) });
+        // SAFETY: a type.
+        let release = unsafe { (*class).tp_free }.expect("every type has tp_free");
+        // SAFETY: allocated by the type's own allocator.
+        unsafe { release(object.cast()) };
     }
+    // SAFETY: instances of heap types own a reference to their type.
+    unsafe { ffi::Py_DECREF(class.cast()) };
 }

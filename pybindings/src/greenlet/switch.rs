@@ -79,15 +79,23 @@ pub(super) fn check_thread(thread: &'static PyThread, target: GreenletRef) -> Py
     {
         return Ok(());
     }
-    check_thread_slow(thread, target)
+    check_main_thread(thread, target)
 }
 
-#[cold]
-fn check_thread_slow(thread: &'static PyThread, target: GreenletRef) -> PyResult<()> {
+#[inline]
+fn check_main_thread(thread: &'static PyThread, target: GreenletRef) -> PyResult<()> {
     let mut main = target;
     while !main.state().is_main.get() {
         main = main.parent().ok_or_else(collected)?;
     }
+    if main == thread.main && !thread.is_gone() {
+        return Ok(());
+    }
+    refuse_thread(thread, main)
+}
+
+#[cold]
+fn refuse_thread(thread: &'static PyThread, main: GreenletRef) -> PyResult<()> {
     match main.state().live_thread() {
         Some(home) if ptr::eq(home, thread) => Ok(()),
         Some(_) => {
@@ -122,13 +130,28 @@ fn collected() -> PyErr {
     )
 }
 
+/// The `run` of an unstarted greenlet: a new reference, or NULL with an error set. May run any code.
+#[inline]
+fn look_up_run(target: GreenletRef) -> *mut PyObject {
+    let object = target.as_ptr();
+    let run = target.state().run.get();
+    // SAFETY: a live object.
+    if !run.is_null() && unsafe { ffi::Py_TYPE(object) } == globals().greenlet_type {
+        // No subclass can have a say: this is what the look-up would find.
+        // SAFETY: a live object.
+        unsafe { ffi::Py_INCREF(run) };
+        return run;
+    }
+    // SAFETY: a live object and an interned string.
+    unsafe { ffi::PyObject_GetAttr(object, globals().str_run) }
+}
+
 /// Gets an unstarted greenlet its function and its stack, so that it can be jumped to.
 ///
 /// False when it was started by somebody else meanwhile: looking up `run` may run any code.
 fn start(thread: &'static PyThread, target: GreenletRef) -> Result<bool, ()> {
     let state = target.state();
-    // SAFETY: a live object and an interned string; a new reference or NULL with an error.
-    let run = unsafe { ffi::PyObject_GetAttr(target.as_ptr(), globals().str_run) };
+    let run = look_up_run(target);
     if run.is_null() {
         return Err(());
     }

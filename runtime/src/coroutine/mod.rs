@@ -16,5 +16,5 @@ pub(crate) mod thread;
 
 pub use block::{Body, Coroutine, Entry, Slot, State};
 pub use stack::{StackInfo, StackSizes};
-pub use switch::{Signal, switch};
+pub use switch::{Signal, prefetch_stack, switch};
 pub use thread::{Hooks, Thread};

@@ -40,7 +40,7 @@ const SPARE_BYTES: usize = 16 << 20;
 /// Pooled stacks above this number give their memory back when they are returned.
 const POOL_KEPT_MAX: usize = 16 * 1024;
 /// Every so many returns of a stack its deep part is given back, in case it once went deep.
-const TRIM_EVERY: u32 = 64;
+const TRIM_EVERY: u32 = 256;
 /// What a trim leaves committed below the base.
 const TRIM_KEEPS_BYTES: usize = 16 * 1024;
 
