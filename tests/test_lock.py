@@ -330,3 +330,24 @@ def test_a_loop_callback_must_not_wait():
     assert seen == [False]
     lock.release()
     assert not lock.locked()
+
+
+def test_permit_is_not_given_to_a_native_thread_that_has_ended():
+    semaphore = Semaphore(0)
+
+    def wait():
+        rgevent.spawn(semaphore.acquire)
+        rgevent.sleep(0)
+
+    for _ in range(3):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join(10)
+    # Others may use what the ended threads have left behind.
+    leave = threading.Event()
+    other = threading.Thread(target=lambda: (rgevent.sleep(0), leave.wait(10)))
+    other.start()
+    semaphore.release()
+    assert semaphore.acquire(timeout=5)
+    leave.set()
+    other.join(10)

@@ -219,6 +219,7 @@ impl PyThread {
             if let Some(thread) = unsafe { word.cast::<PyThread>().as_ref() } {
                 thread.gone.set(true);
                 thread.attention.set(true);
+                thread.runtime.retire();
             }
         }
         let word = ptr::from_ref(self).cast_mut().cast::<c_void>();

@@ -194,26 +194,16 @@ impl Pool {
             shared.changed.notify_one();
             return Ok(());
         }
-        if state.threads >= state.threads_max {
-            return Ok(());
-        }
-        let ours = Arc::clone(shared);
-        let started = thread::Builder::new()
-            .name("rgevent-pool".to_owned())
-            .stack_size(STACK_BYTES)
-            .spawn(move || ours.serve());
-        match started {
-            Ok(_) => state.threads += 1,
+        match shared.add_thread(&mut state) {
+            // Without any thread it would never run; else those there are will come to it.
             Err(error) if state.threads == 0 => {
                 let job = state.jobs.pop_back();
                 drop(state);
                 drop(job);
-                return Err(error);
+                Err(error)
             }
-            // The threads there are will come to it.
-            Err(_) => {}
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Runs `function` on a native thread and parks the running coroutine until it has returned.
@@ -266,14 +256,24 @@ impl Pool {
         }
     }
 
-    /// Changes how many threads there may be. Those too many end after their current job.
+    /// Changes how many threads there may be. Those too many end after their current job; jobs that
+    /// wait get the new ones.
     ///
     /// # Panics
     /// When `threads_max` is 0.
     pub fn set_threads_max(&self, threads_max: usize) {
         assert!(threads_max > 0, "a pool has room for at least one thread");
         let shared = &self.owner.shared;
-        shared.state.lock().threads_max = threads_max;
+        let mut state = shared.state.lock();
+        state.threads_max = threads_max;
+        let waiting = state.jobs.len().saturating_sub(state.idle);
+        for _ in 0..waiting {
+            // One that the operating system refuses is one less to share the work.
+            if !shared.add_thread(&mut state).unwrap_or(false) {
+                break;
+            }
+        }
+        drop(state);
         shared.changed.notify_all();
     }
 
@@ -309,6 +309,20 @@ impl Default for Pool {
 }
 
 impl Shared {
+    /// Starts one more thread. False when there may be no more.
+    fn add_thread(self: &Arc<Self>, state: &mut State) -> io::Result<bool> {
+        if state.threads >= state.threads_max {
+            return Ok(false);
+        }
+        let ours = Arc::clone(self);
+        thread::Builder::new()
+            .name("rgevent-pool".to_owned())
+            .stack_size(STACK_BYTES)
+            .spawn(move || ours.serve())?;
+        state.threads += 1;
+        Ok(true)
+    }
+
     /// What a pool thread does.
     fn serve(&self) {
         let mut state = self.state.lock();

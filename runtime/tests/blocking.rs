@@ -131,6 +131,22 @@ fn idle_threads_end_and_new_ones_start() {
 }
 
 #[test]
+fn jobs_that_wait_get_the_threads_of_a_raised_maximum() {
+    let pool = Pool::new(1, ms(50));
+    let meet = Arc::new(Barrier::new(3));
+    for _ in 0..3 {
+        let meet = Arc::clone(&meet);
+        let job = move || {
+            meet.wait();
+        };
+        pool.submit(Box::new(job)).expect("a thread");
+    }
+    assert_eq!(pool.threads(), 1);
+    pool.set_threads_max(3);
+    wait_until(|| pool.queued() == 0 && pool.threads() == 0);
+}
+
+#[test]
 fn threads_above_a_lowered_maximum_end() {
     let pool = Pool::new(4, LONG);
     let together = Arc::new(Barrier::new(5));

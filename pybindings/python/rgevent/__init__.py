@@ -7,8 +7,6 @@ Names and meanings follow gevent. rgevent.greenlet stands in for the greenlet pa
 
 from __future__ import annotations
 
-from typing import Any
-
 from rgevent import _rgevent
 from rgevent._rgevent import GreenletExit, getcurrent, sleep
 from rgevent.greenlet import (
@@ -24,6 +22,10 @@ from rgevent.greenlet import (
 )
 from rgevent.hub import get_hub, reinit
 from rgevent.timeout import Timeout, with_timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -63,8 +65,8 @@ def switch(*args: Any, **kwargs: Any) -> Any:
     return target.switch(*rest, **kwargs)
 
 
-def patch_all(**parts: Any) -> Any:
+def patch_all(*parts: bool, **named_parts: bool) -> bool | None:
     """Make the standard library cooperative; see rgevent.monkey.patch_all."""
     from rgevent import monkey
 
-    return monkey.patch_all(**parts)
+    return monkey.patch_all(*parts, **named_parts)

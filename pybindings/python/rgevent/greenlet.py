@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, ClassVar, Self
 
 from rgevent import _rgevent
 from rgevent._rgevent import GreenletExit, call_soon, error, getcurrent, greenlet
 from rgevent.timeout import Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar, Self
 
 __all__ = [
     "Greenlet",

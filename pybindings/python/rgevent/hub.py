@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from types import TracebackType
-from typing import Any, ClassVar
 
 from rgevent import _rgevent
 from rgevent._rgevent import GreenletExit, LoopExit, get_hub, getcurrent, greenlet, sleep
 from rgevent.timeout import Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 __all__ = ["GreenletExit", "Hub", "LoopExit", "get_hub", "getcurrent", "reinit", "sleep"]
 
@@ -58,6 +60,8 @@ class Hub(greenlet):
         stream = sys.stderr
         if stream is None:
             return
+        import traceback  # seldom needed, slow to load
+
         traceback.print_exception(type, value, tb, file=stream)
         if context is not None:
             stream.write(f"{context!r} failed with {type.__name__}\n\n")

@@ -7,9 +7,12 @@ to the first in line at once.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Literal
 
 from rgevent._rgevent import BoundedSemaphore, Lock, RLock, Semaphore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Literal
 
 __all__ = ["BoundedSemaphore", "DummySemaphore", "Lock", "RLock", "Semaphore"]
 

@@ -12,11 +12,14 @@ from collections import deque
 from collections.abc import Iterator
 from queue import Empty, Full
 from types import GenericAlias
-from typing import Any, ClassVar
 
 from rgevent._rgevent import LifoQueue, PriorityQueue, Queue, SimpleQueue
 from rgevent.event import Event
 from rgevent.lock import Semaphore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 __all__ = [
     "Channel",

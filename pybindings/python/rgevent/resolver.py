@@ -5,10 +5,13 @@ from __future__ import annotations
 import _socket
 import socket as _stdlib
 import sys
-from typing import Any
 
 from rgevent import _rgevent
 from rgevent._rgevent import run_in_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "getaddrinfo",

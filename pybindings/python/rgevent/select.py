@@ -7,10 +7,13 @@ import select as _select
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from rgevent import _rgevent
 from rgevent.monkey.api import get_original
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _READ = 1
 _WRITE = 2

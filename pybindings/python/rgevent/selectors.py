@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import selectors as _selectors
-from typing import Any
 
 from rgevent import select as _select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 EVENT_READ = _selectors.EVENT_READ
 EVENT_WRITE = _selectors.EVENT_WRITE

@@ -8,10 +8,13 @@ import os
 import socket as _stdlib
 import sys
 from collections.abc import Iterable
-from typing import Any, Self
 
 from rgevent import _rgevent, resolver
 from rgevent.resolver import getaddrinfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Self
 
 #: The class before any patching; ours is a subclass of it.
 _Original: Any = _stdlib.socket if _stdlib.socket.__module__ == "socket" else None

@@ -12,11 +12,14 @@ import sys
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from rgevent import _rgevent
 from rgevent.monkey.api import get_original
 from rgevent.socket import create_connection, socket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _READ = 1
 _WRITE = 2

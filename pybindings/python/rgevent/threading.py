@@ -15,7 +15,6 @@ import os
 import threading as _threading
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from rgevent._rgevent import getcurrent, greenlet, write_unraisable
 from rgevent.event import Event
@@ -23,6 +22,10 @@ from rgevent.greenlet import Greenlet
 from rgevent.ident import get_ident, get_native_ident
 from rgevent.local import local
 from rgevent.lock import Lock, RLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "DummyThread",

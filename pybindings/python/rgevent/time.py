@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from operator import index
-from typing import SupportsIndex, cast
 
 from rgevent import _rgevent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, SupportsIndex
 
 __all__ = ["sleep"]
 __implements__ = ["sleep"]
@@ -21,10 +24,10 @@ def sleep(seconds: float | SupportsIndex, /) -> None:
     _rgevent.sleep(seconds if isinstance(seconds, float) else _number(seconds))
 
 
-def _number(seconds: SupportsIndex) -> float:
+def _number(seconds: SupportsIndex) -> Any:
     """Seconds that are not a float, refused with the words of this version's time.sleep."""
     if sys.version_info >= (3, 15):
-        return cast(float, seconds)
+        return seconds
     try:
         return index(seconds)
     except TypeError as problem:

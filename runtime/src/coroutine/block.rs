@@ -6,7 +6,7 @@ use std::{
     marker::PhantomData,
     mem::MaybeUninit,
     ptr,
-    sync::atomic::AtomicU64,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{Signal, Thread, stack::Stack};
@@ -79,6 +79,8 @@ pub(crate) struct Block {
     /// Park number that a wait queue granted its condition to; written by the waking side, which
     /// may be another thread.
     pub(crate) granted: AtomicU64,
+    /// Parks with smaller numbers ended with the native thread they were on.
+    gone_before: AtomicU64,
 }
 
 impl Block {
@@ -103,6 +105,7 @@ impl Block {
             timer_ns: Cell::new(u64::MAX),
             timer_seq: Cell::new(0),
             granted: AtomicU64::new(0),
+            gone_before: AtomicU64::new(0),
         }
     }
 
@@ -112,16 +115,24 @@ impl Block {
         self.inner.get().cast()
     }
 
-    /// Makes wakers of the current park stale, and forgets the timers of a hub that is gone.
+    /// Its thread ends: makes wakers of the current park stale, also for other threads, and
+    /// forgets the timers of a hub that is gone.
     pub(super) fn forget_wait(&self) {
         self.pending.set(false);
-        self.park_seq.set(self.park_seq.get() + 1);
+        let next = self.park_seq.get() + 1;
+        self.park_seq.set(next);
+        self.gone_before.store(next, Ordering::Release);
         self.deadline_ns.set(u64::MAX);
         self.timer_ns.set(u64::MAX);
         self.timer_seq.set(0);
     }
 
-    /// Set when the block was made; the one field other threads may read besides `granted`.
+    /// Whether the park with this number ended, or can never end, because its native thread did.
+    pub(crate) fn is_gone(&self, seq: u64) -> bool {
+        !self.thread.is_alive() || seq < self.gone_before.load(Ordering::Acquire)
+    }
+
+    /// Set when the block was made; beside the atomic ones the only field other threads may read.
     #[inline]
     pub(crate) fn thread_of(&self) -> &'static Thread {
         self.thread

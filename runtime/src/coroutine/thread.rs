@@ -240,6 +240,12 @@ impl Thread {
         self.end();
     }
 
+    /// Says that the embedder is about to end this thread: what other threads hand over from now
+    /// on goes to somebody else.
+    pub fn retire(&self) {
+        self.alive.store(false, Ordering::Release);
+    }
+
     /// Says that the native thread, which is ending, will not call
     /// [`shutdown`](Self::shutdown). Somebody may [`bury`](Self::bury) it later.
     pub fn detach(&'static self) {

@@ -1,6 +1,10 @@
 //! What other threads leave for a hub. The only way from one thread into another's coroutines.
+//!
+//! A fork may find another thread in the middle of a [`post`](Inbox::post). The child then cannot
+//! use the list, whose lock nobody will ever give back, and begins with a new one.
 
 use std::{
+    collections::VecDeque,
     fmt, io,
     os::fd::{AsRawFd, RawFd},
     sync::{
@@ -9,7 +13,8 @@ use std::{
     },
 };
 
-use crossbeam::queue::SegQueue;
+use crossbeam::atomic::AtomicCell;
+use parking_lot::Mutex;
 
 use super::waker::Waker;
 use crate::sys::WakeFd;
@@ -20,9 +25,11 @@ pub(crate) enum Message {
     Call(Box<dyn FnOnce() + Send>),
 }
 
+type Messages = Mutex<VecDeque<Message>>;
+
 /// The messages for one thread, and the fd that ends its sleep.
 pub(crate) struct Inbox {
-    messages: SegQueue<Message>,
+    messages: AtomicCell<&'static Messages>,
     /// A wake-up is under way; set by the first sender, cleared by the hub before it looks.
     notified: AtomicBool,
     wake_fd: OnceLock<WakeFd>,
@@ -31,18 +38,23 @@ pub(crate) struct Inbox {
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inbox")
-            .field("messages", &self.messages.len())
-            .finish()
+            .field("notified", &self.has_mail())
+            .finish_non_exhaustive()
     }
 }
 
 impl Inbox {
     pub(crate) fn new() -> Self {
         Self {
-            messages: SegQueue::new(),
+            messages: AtomicCell::new(Self::no_messages()),
             notified: AtomicBool::new(false),
             wake_fd: OnceLock::new(),
         }
+    }
+
+    /// An empty list, which lives as long as its thread's record: for ever.
+    fn no_messages() -> &'static Messages {
+        Box::leak(Box::default())
     }
 
     /// The fd to poll for, made on first use.
@@ -54,8 +66,11 @@ impl Inbox {
         Ok(self.wake_fd.get_or_init(|| fd).as_raw_fd())
     }
 
-    /// Makes the fd a forked child's own, under the same number.
+    /// Makes it a forked child's own; the fd keeps its number.
     pub(crate) fn renew(&self) -> io::Result<RawFd> {
+        if self.messages.load().try_lock().is_none() {
+            self.messages.store(Self::no_messages());
+        }
         if let Some(fd) = self.wake_fd.get() {
             fd.renew()?;
         }
@@ -64,7 +79,7 @@ impl Inbox {
 
     /// Leaves a message; wakes the hub unless somebody did already.
     pub(crate) fn post(&self, message: Message) {
-        self.messages.push(message);
+        self.messages.load().lock().push_back(message);
         if !self.notified.swap(true, Ordering::AcqRel)
             && let Some(fd) = self.wake_fd.get()
         {
@@ -90,12 +105,13 @@ impl Inbox {
     }
 
     pub(crate) fn take(&self) -> Option<Message> {
-        self.messages.pop()
+        self.messages.load().lock().pop_front()
     }
 
     /// Drops what nobody will handle any more.
     pub(crate) fn clear(&self) {
-        while self.messages.pop().is_some() {}
+        let messages = std::mem::take(&mut *self.messages.load().lock());
+        drop(messages);
         self.notified.store(false, Ordering::Release);
     }
 }

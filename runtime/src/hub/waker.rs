@@ -18,8 +18,8 @@ pub struct Waker {
     seq: u64,
 }
 
-// SAFETY: another thread uses only `thread` (set once, before the block was shared), `granted`
-// (atomic) and `seq` (this value's own); see `wake` and `grant`.
+// SAFETY: another thread uses only `thread` (set once, before the block was shared), the atomic
+// fields and `seq` (this value's own); see `wake` and `grant`.
 unsafe impl Send for Waker {}
 // SAFETY: as above; there is no interior state.
 unsafe impl Sync for Waker {}
@@ -64,6 +64,8 @@ impl Waker {
 
     /// As [`wake`](Self::wake), and records that the wait got what it was for. A coroutine that
     /// timed out in the same moment can tell by [`was_granted`](Self::was_granted).
+    ///
+    /// False, too, when the coroutine's native thread has ended: it takes nothing any more.
     #[inline]
     pub fn grant(self) -> bool {
         let thread = self.block.thread_of();
@@ -73,6 +75,8 @@ impl Waker {
                 self.block.granted.store(self.seq, Ordering::Release);
             }
             woken
+        } else if self.block.is_gone(self.seq) {
+            false
         } else {
             self.block.granted.store(self.seq, Ordering::Release);
             thread.inbox.post(Message::Wake(self));

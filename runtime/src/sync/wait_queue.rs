@@ -343,6 +343,47 @@ mod tests {
         assert_eq!(stays.join().expect("joined").expect("no panic"), Ok(()));
     }
 
+    /// A waker of a coroutine that waits on a native thread which has ended since.
+    fn waker_of_an_ended_thread() -> Waker {
+        let thread = std::thread::spawn(|| {
+            let waiting = Rc::new(Cell::new(None));
+            let theirs = Rc::clone(&waiting);
+            let hub = Hub::with_clock(ManualClock::new());
+            spawn(move || {
+                let waker = hub.prepare();
+                theirs.set(Some(waker));
+                hub.park(waker, None)
+            });
+            hub.run_until_idle();
+            waiting.get().expect("it waits")
+        });
+        thread.join().expect("no panic")
+    }
+
+    #[test]
+    fn nothing_is_granted_to_a_thread_that_has_ended() {
+        let hub = Hub::with_clock(ManualClock::new());
+        let queue = Rc::new(WaitQueue::new());
+        queue.link(waker_of_an_ended_thread());
+        let ours = Rc::clone(&queue);
+        let waiter = spawn(move || ours.wait(hub, None, || ()));
+        hub.run_until_idle();
+        // The next native thread goes on with what the ended one has left.
+        let leave = std::sync::Arc::new(std::sync::Barrier::new(2));
+        let theirs = std::sync::Arc::clone(&leave);
+        let successor = std::thread::spawn(move || {
+            spawn(|| ()).join().expect("joined").expect("no panic");
+            theirs.wait();
+            theirs.wait();
+        });
+        leave.wait();
+        assert!(queue.wake_one());
+        assert!(!queue.wake_one());
+        leave.wait();
+        successor.join().expect("no panic");
+        assert_eq!(waiter.join().expect("joined").expect("no panic"), Ok(()));
+    }
+
     #[test]
     fn those_of_other_threads_can_be_forgotten() {
         let hub = Hub::with_clock(ManualClock::new());

@@ -6,7 +6,10 @@ import importlib
 import sys
 import warnings
 from types import ModuleType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: saved[module name][attribute] is what was there first.
 saved: dict[str, dict[str, Any]] = {}

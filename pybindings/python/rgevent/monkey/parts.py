@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from rgevent.monkey.api import (
     patch_attribute,
@@ -12,6 +11,10 @@ from rgevent.monkey.api import (
     warn,
 )
 from rgevent.monkey.threads import patch_thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = [
     "patch_all",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import Any
 
 from rgevent.monkey.api import is_object_patched, patch_item, warn
 from rgevent.monkey.tables import THREAD_NAMES, THREADING_NAMES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["patch_thread"]
 
