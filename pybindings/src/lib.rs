@@ -67,6 +67,7 @@ mod module {
         module.add("greenlet", globals.greenlet_class(py))?;
         module.add("GreenletBase", globals.task_base(py))?;
         module.add("local", local::make_type(py)?)?;
+        module.add("_C_API", greenlet::make_capsule(py)?)?;
         module.add("error", globals.error_class(py))?;
         module.add("GreenletExit", globals.exit_class(py))?;
         module.add("LoopExit", py.get_type::<exceptions::LoopExit>())?;
@@ -87,7 +88,9 @@ mod module {
 
     #[pymodule_export]
     use super::{
+        config::{get_stack_size, set_stack_size, stack_counts},
         event::Event,
+        greenlet::{gettrace, settrace},
         hub::{get_hub, get_hub_if_exists, reinit_after_fork, set_hub_class},
         ident::{get_ident, get_native_ident, write_unraisable},
         lock::{Lock, RLock},
@@ -101,10 +104,21 @@ mod module {
             set_greenlet_class, task_get, task_has_links, task_join, task_kill, task_link,
             task_spawn, task_start, task_unlink, task_unlink_all,
         },
+        thread::{set_thread_local, thread_counts},
         threadpool::run_in_thread,
         timer::{Timer, call_later, call_soon, throw_later},
         wait::sleep,
     };
+
+    /// How deep deallocations are nested at the moment.
+    #[cfg(not(Py_3_13))]
+    #[pyfunction]
+    fn trash_nesting(_py: Python<'_>) -> i32 {
+        // SAFETY: the GIL is held.
+        let ts = unsafe { ffi::PyThreadState_Get() };
+        // SAFETY: the current thread state, whose layout was checked at import.
+        unsafe { tstate::trash_nesting(ts) }
+    }
 
     /// The greenlet that is running.
     #[pyfunction]

@@ -12,11 +12,12 @@ use std::{
     cell::{Cell, RefCell},
     ffi::c_void,
     ptr,
+    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use parking_lot::Mutex;
 use pyo3::{exceptions::PyRuntimeError, ffi, ffi::PyObject, prelude::*};
-use rgevent_runtime::coroutine::{Hooks, StackSizes, Thread};
+use rgevent_runtime::coroutine::{Hooks, Thread};
 
 use crate::{
     config, errors,
@@ -69,8 +70,11 @@ pub(crate) struct PyThread {
     pub(crate) origin: Cell<Option<GreenletRef>>,
     /// The thread state has ended.
     gone: Cell<bool>,
-    /// Something beyond a plain switch is to be done: `deferred` is not empty, or it is gone.
+    /// Something beyond a plain switch is to be done: `deferred` is not empty, it is gone, or its
+    /// switches are traced.
     pub(crate) attention: Cell<bool>,
+    /// What `settrace` has set; owned, or NULL.
+    tracer: Cell<*mut PyObject>,
     /// Greenlets whose last reference was dropped in another thread; owned.
     deferred: RefCell<Vec<GreenletRef>>,
     /// Operations in a row that did not have to wait; see `socket`.
@@ -175,10 +179,7 @@ impl PyThread {
         }
         let runtime = Thread::attach();
         runtime.set_hooks(&HOOKS);
-        runtime.set_stack_sizes(StackSizes {
-            slot_bytes: config::stack_bytes(),
-            upper_bytes: config::FRAME_BYTES,
-        });
+        runtime.set_stack_sizes(config::stack_sizes());
         // SAFETY: the GIL is held.
         let ts = unsafe { ffi::PyThreadState_Get() };
         // SAFETY: the current thread state.
@@ -193,6 +194,7 @@ impl PyThread {
             origin: Cell::new(None),
             gone: Cell::new(false),
             attention: Cell::new(false),
+            tracer: Cell::new(ptr::null_mut()),
             deferred: RefCell::new(Vec::new()),
             busy: Cell::new(0),
             finished: RefCell::new(Vec::new()),
@@ -206,6 +208,7 @@ impl PyThread {
         runtime.set_user(ptr::from_ref(thread).cast_mut().cast());
         // Fails only while the thread is ending already.
         let _ = END.try_with(|_| ());
+        THREADS.fetch_add(1, Ordering::Relaxed);
         thread.watch_thread_state(py)?;
         Ok(thread)
     }
@@ -285,7 +288,25 @@ impl PyThread {
                 None => break,
             }
         }
-        self.attention.set(self.is_gone());
+        self.see_attention();
+    }
+
+    fn see_attention(&self) {
+        let deferred = !self.deferred.borrow().is_empty();
+        self.attention
+            .set(deferred || self.is_gone() || !self.tracer().is_null());
+    }
+
+    /// What is told of switches, borrowed, or NULL.
+    pub(crate) fn tracer(&self) -> *mut PyObject {
+        self.tracer.get()
+    }
+
+    /// Takes over a reference (or NULL) to the new one, and gives the old one's back.
+    pub(crate) fn replace_tracer(&self, new: *mut PyObject) -> *mut PyObject {
+        let old = self.tracer.replace(new);
+        self.see_attention();
+        old
     }
 
     /// Gives back the running references of greenlets that have ended. May run Python code.
@@ -307,6 +328,25 @@ impl PyThread {
             }
         }
     }
+}
+
+/// Threads that have greenlets and are not buried yet.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// How many main greenlets there are, and how many ended threads wait to be cleaned up after.
+#[pyfunction]
+pub(crate) fn thread_counts() -> (usize, usize) {
+    (THREADS.load(Ordering::Relaxed), ENDED.lock().len())
+}
+
+/// Puts a value into the dict of the thread state.
+#[pyfunction]
+pub(crate) fn set_thread_local(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: the GIL is held; a borrowed dict or NULL.
+    let dict = unsafe { ffi::PyThreadState_GetDict() };
+    // SAFETY: as above.
+    let dict = unsafe { Bound::from_borrowed_ptr_or_err(key.py(), dict)? };
+    dict.set_item(key, value)
 }
 
 /// Whether the interpreter is going down.
@@ -334,6 +374,7 @@ fn bury(record: *const PyThread) {
         return;
     };
     thread.gone.set(true);
+    THREADS.fetch_sub(1, Ordering::Relaxed);
     let main = thread.main;
     // SAFETY: the native thread has ended or has left these coroutines for good, and the GIL keeps
     // everybody else away.
@@ -343,6 +384,7 @@ fn bury(record: *const PyThread) {
     state.thread_exited.set(true);
     state.coroutine.set(None);
     let hub = thread.hub.take();
+    let tracer = thread.tracer.get();
     let deferred = thread.deferred.take();
     let corpses = greenlet::take_corpses();
     state.thread.set(None);
@@ -354,6 +396,8 @@ fn bury(record: *const PyThread) {
         greenlet.decref();
     }
     main.decref();
+    // SAFETY: the thread owned it, or NULL.
+    unsafe { ffi::Py_XDECREF(tracer) };
 }
 
 /// Buries all threads that ended. The GIL is held.

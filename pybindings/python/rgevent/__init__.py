@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rgevent import _rgevent
 from rgevent._rgevent import GreenletExit, getcurrent, sleep
+from rgevent._config import config, stack_info
 from rgevent.greenlet import (
     Greenlet,
     iwait,
@@ -33,6 +34,7 @@ __all__ = [
     "Greenlet",
     "GreenletExit",
     "Timeout",
+    "config",
     "get_hub",
     "getcurrent",
     "iwait",
@@ -45,6 +47,7 @@ __all__ = [
     "spawn",
     "spawn_later",
     "spawn_raw",
+    "stack_info",
     "switch",
     "wait",
     "with_timeout",

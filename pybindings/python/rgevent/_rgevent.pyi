@@ -1,11 +1,13 @@
 """The extension module: what is native. Use the modules of the package instead."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from types import FrameType, TracebackType
 from typing import Any, Generic, Self, TypeVar, final
 
 __all__ = [
+    "_C_API",
     "AsyncResult",
     "BlockingSwitchOutError",
     "BoundedSemaphore",
@@ -31,8 +33,10 @@ __all__ = [
     "get_hub_if_exists",
     "get_ident",
     "get_native_ident",
+    "get_stack_size",
     "getaddrinfo",
     "getcurrent",
+    "gettrace",
     "greenlet",
     "local",
     "make_socket_type",
@@ -40,7 +44,11 @@ __all__ = [
     "run_in_thread",
     "set_greenlet_class",
     "set_hub_class",
+    "set_stack_size",
+    "set_thread_local",
+    "settrace",
     "sleep",
+    "stack_counts",
     "task_get",
     "task_has_links",
     "task_join",
@@ -50,6 +58,7 @@ __all__ = [
     "task_start",
     "task_unlink",
     "task_unlink_all",
+    "thread_counts",
     "throw_later",
     "wait_fd",
     "wait_fds",
@@ -72,8 +81,21 @@ class greenlet:
     @property
     def _stack_saved(self) -> int: ...
     def __init__(
-        self, run: Callable[..., object] | None = None, parent: greenlet | None = None
+        self,
+        run: Callable[..., object] | None = None,
+        parent: greenlet | None = None,
+        *,
+        stack_size: int | None = None,
     ) -> None: ...
+    # Put there by rgevent.greenlet.
+    @staticmethod
+    def getcurrent() -> greenlet: ...
+    @staticmethod
+    def gettrace() -> Any: ...
+    @staticmethod
+    def settrace(tracer: Any, /) -> Any: ...
+    error: type[error]
+    GreenletExit: type[GreenletExit]
     def __bool__(self) -> bool: ...
     def __getstate__(self) -> Any: ...
     def switch(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -93,7 +115,19 @@ class GreenletBase(greenlet):
 class GreenletExit(BaseException): ...
 class error(Exception): ...
 
+_C_API: object
+
 def getcurrent() -> greenlet: ...
+def gettrace() -> Any: ...
+def settrace(tracer: Any) -> Any: ...
+def get_stack_size() -> int: ...
+def set_stack_size(size: int | None) -> None: ...
+def stack_counts() -> tuple[int, int, int, int, int]: ...
+def thread_counts() -> tuple[int, int]: ...
+def set_thread_local(key: Any, value: Any) -> None: ...
+
+if sys.version_info < (3, 13):
+    def trash_nesting() -> int: ...
 
 # --- the parts of Greenlet
 

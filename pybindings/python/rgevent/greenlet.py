@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from rgevent import _rgevent
-from rgevent._rgevent import GreenletExit, call_soon, error, getcurrent, greenlet
+from rgevent._rgevent import (
+    _C_API,
+    GreenletExit,
+    call_soon,
+    error,
+    getcurrent,
+    gettrace,
+    greenlet,
+    settrace,
+)
 from rgevent.timeout import Timeout
 
 TYPE_CHECKING = False
@@ -14,20 +23,47 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar, Self
 
 __all__ = [
+    "_C_API",
     "Greenlet",
     "GreenletExit",
     "error",
     "getcurrent",
+    "gettrace",
     "greenlet",
     "iwait",
     "joinall",
     "kill",
     "killall",
+    "settrace",
     "spawn",
     "spawn_later",
     "spawn_raw",
     "wait",
 ]
+
+#: The version of the greenlet package whose contract this follows.
+__version__ = "3.5.6"
+
+GREENLET_USE_GC = GREENLET_USE_TRACING = GREENLET_USE_CONTEXT_VARS = True
+CLOCKS_PER_SEC = 1_000_000
+
+# The greenlet package has them on its type, too.
+for _shared in (getcurrent, gettrace, settrace, error, GreenletExit):
+    setattr(greenlet, _shared.__name__, _shared)
+del _shared
+
+_optional_cleanup_enabled = True
+
+
+def enable_optional_cleanup(flag: bool, /) -> None:
+    """Switch optional cleanup on or off. There is none here: nothing is ever left to be found."""
+    global _optional_cleanup_enabled
+    _optional_cleanup_enabled = bool(flag)
+
+
+def get_clocks_used_doing_optional_cleanup() -> int | None:
+    """Time spent on optional cleanup, in clock ticks: none; None while it is switched off."""
+    return 0 if _optional_cleanup_enabled else None
 
 
 class Greenlet(_rgevent.GreenletBase):

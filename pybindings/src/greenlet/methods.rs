@@ -19,7 +19,7 @@ use super::{
     switch::{check_thread, go, jump},
 };
 use crate::{
-    errors,
+    config, errors,
     thread::{Payload, PyThread, finalizing},
     tstate,
 };
@@ -143,8 +143,11 @@ pub(crate) fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     Ok(class.as_ptr())
 }
 
-const TYPE_DOC: &std::ffi::CStr = c"greenlet(run=None, parent=None)\n--\n\n\
-A function that runs on its own stack, and is switched to and from explicitly.";
+const TYPE_DOC: &std::ffi::CStr = c"greenlet(run=None, parent=None, *, stack_size=None)\n--\n\n\
+A function that runs on its own stack, and is switched to and from explicitly.\n\n\
+run: what the first switch calls; it may also be set, or defined by a subclass, until then.\n\
+parent: the greenlet that goes on at the end; by default the one that runs now.\n\
+stack_size: bytes of stack, if not rgevent.config.stack_size. Raises ValueError for an absurd one.";
 const SWITCH_DOC: &std::ffi::CStr = c"switch($self, /, *args, **kwargs)\n--\n\n\
 Run this greenlet until something switches back, and return what that passes.\n\n\
 The first switch calls run(*args, **kwargs). Later ones make the pending switch() there return the\n\
@@ -288,32 +291,55 @@ unsafe extern "C" fn call_type(
     count: usize,
     names: *mut PyObject,
 ) -> *mut PyObject {
-    // SAFETY: the type this is installed in; what is not given to `new` is not looked at.
-    let object = unsafe { new(class.cast(), ptr::null_mut(), ptr::null_mut()) };
-    if object.is_null() {
-        return object;
-    }
     // SAFETY: only clears a flag bit.
     let count = unsafe { ffi::PyVectorcall_NARGS(count) };
-    let done = if names.is_null() && count <= 2 {
+    if names.is_null() && count <= 2 {
         let argument = |index: ffi::Py_ssize_t| {
             // SAFETY: `args` has `count` items.
             (index < count).then(|| unsafe { args.wrapping_offset(index).read() })
         };
-        // SAFETY: live objects.
-        unsafe { set_up(object, argument(0), argument(1)) }
-    } else {
-        // SAFETY: as the interpreter passed them.
-        match unsafe { collect_arguments(args, count, names) } {
-            Some((args, kwargs)) => {
-                // SAFETY: a new object, a tuple, and a dict or NULL.
-                let done = unsafe { init(object, args, kwargs) };
-                Payload::Call(args, kwargs).drop_refs();
-                done
-            }
-            None => -1,
-        }
+        // SAFETY: the type this is installed in, and live objects.
+        return unsafe { make(class.cast(), argument(0), argument(1)) };
+    }
+    // SAFETY: as the interpreter passed them.
+    let Some((args, kwargs)) = (unsafe { collect_arguments(args, count, names) }) else {
+        return ptr::null_mut();
     };
+    // SAFETY: what is not given to `new` is not looked at.
+    let object = unsafe { new(class.cast(), ptr::null_mut(), ptr::null_mut()) };
+    let made = if object.is_null() {
+        object
+    } else {
+        // SAFETY: a new object, a tuple, and a dict or NULL.
+        let done = unsafe { init(object, args, kwargs) };
+        if_set_up(object, done)
+    };
+    let _aside = errors::Aside::new();
+    Payload::Call(args, kwargs).drop_refs();
+    made
+}
+
+/// A new greenlet: a new reference, or NULL with an error set.
+///
+/// # Safety
+/// The greenlet type, and live objects.
+pub(super) unsafe fn make(
+    class: *mut ffi::PyTypeObject,
+    run: Option<*mut PyObject>,
+    parent: Option<*mut PyObject>,
+) -> *mut PyObject {
+    // SAFETY: what is not given to `new` is not looked at.
+    let object = unsafe { new(class, ptr::null_mut(), ptr::null_mut()) };
+    if object.is_null() {
+        return object;
+    }
+    // SAFETY: a new greenlet and live objects.
+    let done = unsafe { set_up(object, run, parent) };
+    if_set_up(object, done)
+}
+
+/// The object, or NULL if its constructor failed.
+fn if_set_up(object: *mut PyObject, done: c_int) -> *mut PyObject {
     if done == 0 {
         return object;
     }
@@ -330,9 +356,11 @@ unsafe extern "C" fn init(
 ) -> c_int {
     let mut run = ptr::null_mut::<PyObject>();
     let mut parent = ptr::null_mut::<PyObject>();
+    let mut stack_size = ptr::null_mut::<PyObject>();
     let mut names = [
         c"run".as_ptr().cast_mut(),
         c"parent".as_ptr().cast_mut(),
+        c"stack_size".as_ptr().cast_mut(),
         ptr::null_mut(),
     ];
     // SAFETY: a tuple, a dict or NULL; names that end in NULL; places for borrowed references.
@@ -340,14 +368,29 @@ unsafe extern "C" fn init(
         ffi::PyArg_ParseTupleAndKeywords(
             args,
             kwargs,
-            c"|OO:greenlet".as_ptr(),
+            c"|OO$O:greenlet".as_ptr(),
             names.as_mut_ptr().cast(),
             &raw mut run,
             &raw mut parent,
+            &raw mut stack_size,
         )
     };
     if parsed == 0 {
         return -1;
+    }
+    if !stack_size.is_null() {
+        // SAFETY: a live object.
+        let stack_size = unsafe { Bound::from_borrowed_ptr(attached(), stack_size) };
+        match config::stack_bytes_from(&stack_size) {
+            Ok(bytes) => GreenletRef::new(object)
+                .state()
+                .stack_bytes
+                .set(bytes.unwrap_or(0)),
+            Err(error) => {
+                errors::raise(error);
+                return -1;
+            }
+        }
     }
     let given = |object: *mut PyObject| (!object.is_null()).then_some(object);
     // SAFETY: live objects.
@@ -414,14 +457,7 @@ unsafe extern "C" fn switch(
     let Some((args, kwargs)) = (unsafe { collect_arguments(args, count, names) }) else {
         return ptr::null_mut();
     };
-    let thread = match PyThread::current_or_new(attached()) {
-        Ok(thread) => thread,
-        Err(error) => {
-            Payload::Call(args, kwargs).drop_refs();
-            return errors::raise(error);
-        }
-    };
-    go(thread, target, Payload::Call(args, kwargs))
+    switch_to(target, Payload::Call(args, kwargs))
 }
 
 /// A tuple, and a dict or NULL, of a vector call's arguments; None with an error set.
@@ -486,18 +522,32 @@ unsafe extern "C" fn throw(
         kind if kind.is_null() => crate::globals::globals().greenlet_exit,
         kind => kind,
     };
-    let exception = exception_from(kind, argument(1), argument(2));
+    throw_into(GreenletRef::new(object), kind, argument(1), argument(2))
+}
+
+/// `target.throw(kind, value, trace)`, of which the last two may be NULL.
+pub(super) fn throw_into(
+    target: GreenletRef,
+    kind: *mut PyObject,
+    value: *mut PyObject,
+    trace: *mut PyObject,
+) -> *mut PyObject {
+    let exception = exception_from(kind, value, trace);
     if exception.is_null() {
         return ptr::null_mut();
     }
-    let thread = match PyThread::current_or_new(attached()) {
-        Ok(thread) => thread,
+    switch_to(target, Payload::Throw(exception))
+}
+
+/// Switches by the rules, with a payload whose references are taken over.
+pub(super) fn switch_to(target: GreenletRef, payload: Payload) -> *mut PyObject {
+    match PyThread::current_or_new(attached()) {
+        Ok(thread) => go(thread, target, payload),
         Err(error) => {
-            Payload::Throw(exception).drop_refs();
-            return errors::raise(error);
+            payload.drop_refs();
+            errors::raise(error)
         }
-    };
-    go(thread, GreenletRef::new(object), Payload::Throw(exception))
+    }
 }
 
 /// Checks the three arguments of `throw` (the last two may be NULL) and makes the exception: a new
@@ -698,7 +748,7 @@ unsafe extern "C" fn get_parent(object: *mut PyObject, _: *mut c_void) -> *mut P
     or_none(GreenletRef::new(object).state().parent.get())
 }
 
-unsafe extern "C" fn set_parent(
+pub(super) unsafe extern "C" fn set_parent(
     object: *mut PyObject,
     value: *mut PyObject,
     _: *mut c_void,

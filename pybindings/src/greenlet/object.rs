@@ -53,6 +53,8 @@ pub(crate) struct State {
     /// Owned; NULL when not given, and after the end.
     pub(crate) run: Cell<*mut PyObject>,
     pub(crate) saved: UnsafeCell<Saved>,
+    /// Size of the stack slot it asked for, in bytes; 0 for the default.
+    pub(crate) stack_bytes: Cell<usize>,
     /// Where its C stack was left when it was last suspended, roughly; 0 before.
     pub(crate) parked_at: Cell<usize>,
 }
@@ -70,6 +72,7 @@ impl State {
             parent: Cell::new(ptr::null_mut()),
             run: Cell::new(ptr::null_mut()),
             saved: UnsafeCell::new(Saved::new()),
+            stack_bytes: Cell::new(0),
             parked_at: Cell::new(0),
         }
     }

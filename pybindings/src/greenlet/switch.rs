@@ -17,7 +17,10 @@ use pyo3::{
 };
 use rgevent_runtime::coroutine::{self, Coroutine, Signal};
 
-use super::object::{GreenletRef, Phase, State};
+use super::{
+    object::{GreenletRef, Phase, State},
+    trace,
+};
 use crate::{
     call, errors,
     globals::{globals, greenlet_error},
@@ -186,12 +189,16 @@ fn reserve(thread: &'static PyThread, target: GreenletRef) -> PyResult<()> {
     }
     let coroutine = Coroutine::new(thread.runtime, main_function, target.word());
     coroutine.set_user(target.word());
-    if let Err(error) = coroutine.start() {
+    let state = target.state();
+    let started = match state.stack_bytes.get() {
+        0 => coroutine.start(),
+        slot_bytes => coroutine.start_sized(slot_bytes),
+    };
+    if let Err(error) = started {
         coroutine.set_user(ptr::null_mut());
         coroutine.release();
         return Err(no_stack(error));
     }
-    let state = target.state();
     state.coroutine.set(Some(coroutine));
     state.ts.set(thread.ts);
     state.thread.set(Some(thread));
@@ -231,34 +238,44 @@ pub(super) fn jump(
 pub(crate) fn take_result(thread: &'static PyThread) -> *mut PyObject {
     let payload = thread.payload.replace(Payload::Nothing);
     let origin = thread.origin.take();
-    if let Some(origin) = origin {
-        origin.drop_running_ref();
-    }
     match payload {
-        Payload::Value(object) if !thread.attention.get() => object,
-        payload => arrive(thread, origin, payload),
+        Payload::Value(object) if !thread.attention.get() => {
+            if let Some(origin) = origin {
+                origin.drop_running_ref();
+            }
+            object
+        }
+        payload => result_of(arrive(thread, origin, payload)),
     }
 }
 
-/// The rest of arriving: what other threads left, the trace function, the result.
-#[cold]
-fn arrive(
-    thread: &'static PyThread,
-    origin: Option<GreenletRef>,
-    payload: Payload,
-) -> *mut PyObject {
-    // `origin` may be freed by now; only its address is handed to the tracer, which is asked before.
-    let _ = origin;
-    if thread.attention.get() {
-        thread.unwind_deferred();
+/// What is done after a switch before anything else: the origin's running reference is given back,
+/// what other threads left is unwound, the tracer is told. Answers what goes on from there.
+#[inline]
+fn arrive(thread: &'static PyThread, origin: Option<GreenletRef>, payload: Payload) -> Payload {
+    let Some(origin) = origin else {
+        if thread.attention.get() {
+            thread.unwind_deferred();
+        }
+        return payload;
+    };
+    if !thread.attention.get() {
+        origin.drop_running_ref();
+        return payload;
     }
-    result_of(payload)
+    // The tracer sees it, and may bring it back to life.
+    origin.incref();
+    origin.drop_running_ref();
+    thread.unwind_deferred();
+    let payload = trace::tell(thread, origin, payload);
+    let _aside = errors::Aside::new();
+    origin.decref();
+    payload
 }
 
 /// A switch to oneself.
 fn deliver(thread: &'static PyThread, current: GreenletRef, payload: Payload) -> *mut PyObject {
-    let _ = (thread, current);
-    result_of(payload)
+    result_of(trace::tell(thread, current, payload))
 }
 
 /// What `switch()` returns for a payload, by the rules of S1 in greenlet: no keywords, the
@@ -388,20 +405,16 @@ fn main_function(word: *mut ()) -> (Coroutine, Signal) {
     unsafe { begin_stack(state, base.as_mut_ptr()) };
     let thread = state.thread.get().expect("a running greenlet has a thread");
     let payload = thread.payload.replace(Payload::Nothing);
-    if let Some(origin) = thread.origin.take() {
-        origin.drop_running_ref();
-    }
-    let outcome = run_body(thread, me, payload);
+    let origin = thread.origin.take();
+    let payload = arrive(thread, origin, payload);
+    let outcome = run_body(me, payload);
     // SAFETY: the thread state is this thread's, in the state of this greenlet.
     unsafe { tstate::clear_handled(state.ts.get()) };
     finish(thread, me, outcome)
 }
 
 /// Calls `run` and makes a payload for the parent of what comes out.
-fn run_body(thread: &'static PyThread, me: GreenletRef, payload: Payload) -> Payload {
-    if thread.attention.get() {
-        thread.unwind_deferred();
-    }
+fn run_body(me: GreenletRef, payload: Payload) -> Payload {
     let state = me.state();
     let result = match payload {
         Payload::Call(args, kwargs) => {

@@ -21,7 +21,7 @@ use super::layout::{Field, PY_REMAINING, Ts, header};
 
 pub(super) use super::cframe::{CFrame as OnStack, FRAMES, innermost};
 
-const TRASH_NESTING: Ts<c_int> = Field::new(header::TS_TRASH_NESTING);
+pub(super) const TRASH_NESTING: Ts<c_int> = Field::new(header::TS_TRASH_NESTING);
 const HEADROOM: Ts<c_int> = Field::new(header::TS_HEADROOM);
 const USE_TRACING: Field<CFrame, u8> = Field::new(header::CFRAME_USE_TRACING);
 

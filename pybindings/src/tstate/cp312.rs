@@ -17,7 +17,7 @@ use super::layout::{Field, Ts, header};
 
 pub(super) use super::cframe::{CFrame as OnStack, FRAMES, innermost};
 
-const TRASH_NESTING: Ts<c_int> = Field::new(header::TS_TRASH_NESTING);
+pub(super) const TRASH_NESTING: Ts<c_int> = Field::new(header::TS_TRASH_NESTING);
 
 /// Nested C calls per MiB of stack. The greediest known, nested `sorted(key=...)`, takes 1670 bytes for each.
 pub(super) const C_CALLS_PER_MIB: usize = 500;

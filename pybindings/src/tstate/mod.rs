@@ -397,6 +397,16 @@ pub(crate) unsafe fn end(ts: *mut PyThreadState, saved: &mut Saved) {
     unsafe { Frames::NONE.write(ts) };
 }
 
+/// How deep deallocations are nested at the moment.
+///
+/// # Safety
+/// `ts` is the current thread state.
+#[cfg(any(cp311, cp312))]
+pub(crate) unsafe fn trash_nesting(ts: *mut PyThreadState) -> c_int {
+    // SAFETY: the caller gives the current thread state.
+    unsafe { version::TRASH_NESTING.get(ts) }
+}
+
 /// The context of the greenlet that runs, borrowed, or NULL.
 ///
 /// # Safety

@@ -211,8 +211,22 @@ impl Coroutine {
     /// When no stack can be had; the coroutine stays unstarted.
     #[inline]
     pub fn start(self) -> io::Result<()> {
+        self.start_on(self.block.thread.stacks.take()?);
+        Ok(())
+    }
+
+    /// As [`start`](Self::start), in a slot of `slot_bytes` whatever the thread's default is.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_sized(self, slot_bytes: usize) -> io::Result<()> {
+        self.start_on(self.block.thread.stacks.take_sized(slot_bytes)?);
+        Ok(())
+    }
+
+    #[inline]
+    fn start_on(self, stack: Stack) {
         debug_assert_eq!(self.state(), State::Unstarted);
-        let stack = self.block.thread.stacks.take()?;
         let block = self.block;
         block.slot.set(Slot {
             low: stack.low(),
@@ -233,7 +247,6 @@ impl Coroutine {
         unsafe { block.inner().write(inner) };
         block.state.set(State::Started);
         self.hold();
-        Ok(())
     }
 
     /// How far it has come.

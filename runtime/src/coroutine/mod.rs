@@ -1,7 +1,8 @@
 //! Stackful coroutines that switch to each other explicitly.
 //!
 //! [`thread`] holds what one native thread has of them, [`block`] is one coroutine, [`switch`] is
-//! the only place where control moves between stacks, [`stack`] is where the stacks come from.
+//! the only place where control moves between stacks, [`stack`] is where the stacks come from and
+//! [`shelf`] how they are kept.
 //!
 //! Invariants:
 //! * A coroutine lives and dies on the thread that made it. [`Coroutine`] is not `Send`.
@@ -10,6 +11,7 @@
 //! * A suspended stack is never unwound by us. It runs to its end, or it is abandoned.
 
 pub(crate) mod block;
+mod shelf;
 pub mod stack;
 mod switch;
 pub(crate) mod thread;

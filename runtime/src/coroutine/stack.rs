@@ -14,35 +14,14 @@
 //! marker where the kernel has them (no mapping is split, so a million slots fit), else a
 //! protection change, which `vm.max_map_count` bounds to some thirty thousand slots.
 //!
-//! Page tables are the price of big slots: one page of them describes 2 MiB, and a slot needs one
-//! for its guard page and one for its base. Slots begin in the middle of such a region, so that the
-//! base of one and the guard page of the next share theirs.
+//! A thread has one [`Shelf`](super::shelf::Shelf) of stacks for each size that it ever used.
 
 use std::{cell::RefCell, io, num::NonZeroUsize};
 
-use corosensei::stack::{STACK_ALIGNMENT, StackPointer};
+use corosensei::stack::StackPointer;
 
-use crate::sys::{self, Reservation};
-
-/// How much of the page shared with the upper area belongs to the C stack.
-const SHARED_PAGE_STACK_BYTES: usize = 2432;
-/// Distance between two colours: a pair of cache lines, as the prefetcher fetches them.
-const COLOUR_BYTES: usize = 64;
-const COLOURS: usize = 6;
-/// Slots in the first reservation; each next one doubles, up to the maximum.
-const ARENA_SLOTS_MIN: usize = 16;
-const ARENA_SLOTS_MAX: usize = 4096;
-/// What one page of page tables describes.
-const PAGE_TABLE_SPAN_BYTES: usize = 2 << 20;
-/// Address space that stacks leave free, so that where it is limited the next stack fails cleanly,
-/// and not the next small allocation of somebody who cannot go on without.
-const SPARE_BYTES: usize = 16 << 20;
-/// Pooled stacks above this number give their memory back when they are returned.
-const POOL_KEPT_MAX: usize = 16 * 1024;
-/// Every so many returns of a stack its deep part is given back, in case it once went deep.
-const TRIM_EVERY: u32 = 256;
-/// What a trim leaves committed below the base.
-const TRIM_KEEPS_BYTES: usize = 16 * 1024;
+use super::shelf::Shelf;
+use crate::sys;
 
 /// Smallest C stack that is accepted, in bytes.
 pub const STACK_BYTES_MIN: usize = 64 * 1024;
@@ -50,6 +29,8 @@ pub const STACK_BYTES_MIN: usize = 64 * 1024;
 pub const STACK_BYTES_MAX: usize = 1 << 30;
 /// Default size of a slot, in bytes.
 pub const STACK_BYTES_DEFAULT: usize = 1 << 20;
+/// Sizes of stacks that one thread may use, at most.
+const SHELVES_MAX: usize = 64;
 
 /// Sizes of the slots of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +50,28 @@ impl Default for StackSizes {
     }
 }
 
+impl StackSizes {
+    fn check(self) {
+        assert!(
+            self.slot_bytes.is_multiple_of(sys::PAGE_BYTES)
+                && self.slot_bytes >= STACK_BYTES_MIN + self.upper_bytes
+                && self.slot_bytes <= STACK_BYTES_MAX + self.upper_bytes,
+            "a stack slot of {} bytes with {} above its base is not usable",
+            self.slot_bytes,
+            self.upper_bytes,
+        );
+    }
+}
+
 /// A stack in use. Must be given back to the pool it came from; it is never dropped elsewhere.
 #[derive(Debug)]
 pub struct Stack {
-    low: NonZeroUsize,
-    base: NonZeroUsize,
-    high: usize,
+    pub(super) low: NonZeroUsize,
+    pub(super) base: NonZeroUsize,
+    /// Which shelf of the thread's pool, and which of its arenas, it came from.
+    pub(super) shelf: u32,
+    pub(super) arena: u32,
+    pub(super) slot_bytes: usize,
 }
 
 impl Stack {
@@ -90,14 +87,14 @@ impl Stack {
 
     /// End of the upper area.
     pub fn high(&self) -> usize {
-        self.high
+        self.low.get() + self.slot_bytes
     }
 }
 
 // SAFETY:
 // 1. `[low + page, base)` is mapped, writable and used by this value alone until it is recycled.
 // 2. The page at `low` is a guard page.
-// 3. `base` is aligned by `StackPool::carve`, and sizes below `STACK_BYTES_MIN` are refused.
+// 3. `base` is aligned by `Shelf::carve`, and sizes below `STACK_BYTES_MIN` are refused.
 unsafe impl corosensei::stack::Stack for Stack {
     #[inline]
     fn base(&self) -> StackPointer {
@@ -113,7 +110,7 @@ unsafe impl corosensei::stack::Stack for Stack {
 /// Numbers about a thread's stacks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StackInfo {
-    /// Slots cut so far.
+    /// Slots there are: in use, pooled or abandoned.
     pub slots: usize,
     /// Slots that wait for reuse.
     pub pooled: usize,
@@ -121,84 +118,121 @@ pub struct StackInfo {
     pub abandoned: usize,
     /// Times a returned slot had memory given back.
     pub trimmed: usize,
+    /// Slots that were given back to the operating system after a burst, address space and all.
+    pub released: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    sizes: StackSizes,
-    free: Vec<Stack>,
-    arenas: Vec<Reservation>,
-    /// Next slot of the last arena, and how many it still has.
-    fresh_start: usize,
-    fresh_slots: usize,
-    returns: u32,
-    info: StackInfo,
+    shelves: Vec<Shelf>,
+    /// The shelf of the default size.
+    current: usize,
+}
+
+impl Inner {
+    /// The shelf for stacks of these sizes, made on first use.
+    fn shelf(&mut self, sizes: StackSizes) -> usize {
+        let known = self.shelves.iter().position(|shelf| shelf.sizes() == sizes);
+        known.unwrap_or_else(|| {
+            sizes.check();
+            let number = self.shelves.len();
+            assert!(
+                number < SHELVES_MAX,
+                "a thread uses {SHELVES_MAX} different stack sizes at most"
+            );
+            self.shelves.push(Shelf::new(sizes, number as u32));
+            number
+        })
+    }
 }
 
 /// The stacks of one thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StackPool {
     inner: RefCell<Inner>,
 }
 
-impl StackPool {
-    /// Sets the sizes of stacks cut from now on.
-    ///
-    /// Returns false, and changes nothing, when stacks of other sizes exist already.
-    pub(crate) fn set_sizes(&self, sizes: StackSizes) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        assert!(
-            sizes.slot_bytes.is_multiple_of(sys::PAGE_BYTES)
-                && sizes.slot_bytes >= STACK_BYTES_MIN + sizes.upper_bytes
-                && sizes.slot_bytes <= STACK_BYTES_MAX + sizes.upper_bytes,
-            "a stack slot of {} bytes with {} above its base is not usable",
-            sizes.slot_bytes,
-            sizes.upper_bytes,
-        );
-        if inner.info.slots > 0 && inner.sizes != sizes {
-            return false;
+impl Default for StackPool {
+    fn default() -> Self {
+        Self {
+            inner: RefCell::new(Inner {
+                shelves: vec![Shelf::new(StackSizes::default(), 0)],
+                current: 0,
+            }),
         }
-        inner.sizes = sizes;
-        true
+    }
+}
+
+impl StackPool {
+    /// Sets the sizes of stacks taken from now on.
+    pub(crate) fn set_sizes(&self, sizes: StackSizes) {
+        let mut inner = self.inner.borrow_mut();
+        inner.current = inner.shelf(sizes);
     }
 
     pub(crate) fn sizes(&self) -> StackSizes {
-        self.inner.borrow().sizes
+        let inner = self.inner.borrow();
+        inner.shelves[inner.current].sizes()
     }
 
     pub(crate) fn info(&self) -> StackInfo {
-        let inner = self.inner.borrow();
-        StackInfo {
-            pooled: inner.free.len(),
-            ..inner.info
+        let mut total = StackInfo::default();
+        for shelf in &self.inner.borrow().shelves {
+            let info = shelf.info();
+            total.slots += info.slots;
+            total.pooled += info.pooled;
+            total.abandoned += info.abandoned;
+            total.trimmed += info.trimmed;
+            total.released += info.released;
         }
+        total
     }
 
     /// A stack, from the pool or newly cut.
     #[inline]
     pub(crate) fn take(&self) -> io::Result<Stack> {
         let mut inner = self.inner.borrow_mut();
-        match inner.free.pop() {
-            Some(stack) => Ok(stack),
-            None => inner.carve(),
-        }
+        let current = inner.current;
+        inner.shelves[current].take()
+    }
+
+    /// A stack in a slot of `slot_bytes`, whatever the default.
+    #[cold]
+    pub(crate) fn take_sized(&self, slot_bytes: usize) -> io::Result<Stack> {
+        let mut inner = self.inner.borrow_mut();
+        let upper_bytes = inner.shelves[inner.current].sizes().upper_bytes;
+        let shelf = inner.shelf(StackSizes {
+            slot_bytes,
+            upper_bytes,
+        });
+        inner.shelves[shelf].take()
     }
 
     /// Takes back a stack on which nothing runs any more.
     #[inline]
     pub(crate) fn give(&self, stack: Stack) {
-        let mut inner = self.inner.borrow_mut();
-        inner.returns = inner.returns.wrapping_add(1);
-        if inner.returns.is_multiple_of(TRIM_EVERY) || inner.free.len() >= POOL_KEPT_MAX {
-            inner.trim(&stack);
-        }
-        inner.free.push(stack);
+        let shelf = stack.shelf as usize;
+        self.inner.borrow_mut().shelves[shelf].give(stack);
     }
 
     /// Counts a stack that can never be used again.
     pub(crate) fn lose(&self, stack: Stack) {
-        let Stack { .. } = stack;
-        self.inner.borrow_mut().info.abandoned += 1;
+        let shelf = stack.shelf as usize;
+        self.inner.borrow_mut().shelves[shelf].lose(stack);
+    }
+
+    /// Whether there are enough free stacks for [`idle`](Self::idle) to look at.
+    #[inline]
+    pub(crate) fn has_surplus(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.shelves.iter().any(Shelf::has_surplus)
+    }
+
+    /// Nothing is to do at the moment: gives back what a burst has left.
+    pub(crate) fn idle(&self, now_ns: u64) {
+        for shelf in &mut self.inner.borrow_mut().shelves {
+            shelf.idle(now_ns);
+        }
     }
 
     /// Unmaps everything, except reservations with lost stacks, which stay as they are for ever.
@@ -206,107 +240,21 @@ impl StackPool {
     /// # Safety
     /// No coroutine of this pool will run again, and nothing points into the stacks given back.
     pub(crate) unsafe fn release_all(&self) {
-        let mut inner = self.inner.borrow_mut();
-        if inner.info.abandoned > 0 {
-            while let Some(stack) = inner.free.pop() {
-                inner.release(&stack, 0);
-            }
-            std::mem::forget(std::mem::take(&mut inner.arenas));
-        }
-        inner.free = Vec::new();
-        inner.arenas.clear();
-        inner.fresh_slots = 0;
-        inner.info = StackInfo::default();
-    }
-}
-
-impl Inner {
-    #[cold]
-    fn carve(&mut self) -> io::Result<Stack> {
-        let StackSizes {
-            slot_bytes,
-            upper_bytes,
-        } = self.sizes;
-        if self.fresh_slots == 0 {
-            self.reserve()?;
-        }
-        let low = self.fresh_start;
-        let arena = self.arenas.last().expect("an arena was just reserved");
-        arena.guard(low - arena.start(), sys::PAGE_BYTES)?;
-        self.fresh_start += slot_bytes;
-        self.fresh_slots -= 1;
-        let colour = (self.info.slots % COLOURS) * COLOUR_BYTES;
-        self.info.slots += 1;
-        let base = if upper_bytes == 0 {
-            low + slot_bytes - colour
-        } else {
-            low + slot_bytes - upper_bytes + SHARED_PAGE_STACK_BYTES - colour
-        };
-        debug_assert!(base.is_multiple_of(STACK_ALIGNMENT));
-        Ok(Stack {
-            low: NonZeroUsize::new(low).expect("no mapping starts at 0"),
-            base: NonZeroUsize::new(base).expect("the base lies above the start"),
-            high: low + slot_bytes,
-        })
-    }
-
-    /// Reserves the next arena, a smaller one where the address space is limited.
-    fn reserve(&mut self) -> io::Result<()> {
-        let mut slots = (ARENA_SLOTS_MIN << self.arenas.len().min(16)).min(ARENA_SLOTS_MAX);
-        loop {
-            let bytes = slots * self.sizes.slot_bytes + PAGE_TABLE_SPAN_BYTES;
-            let reserved = Reservation::new(bytes)
-                .and_then(|arena| Reservation::new(SPARE_BYTES).map(|_spare| arena));
-            match reserved {
-                Ok(arena) => {
-                    let half = PAGE_TABLE_SPAN_BYTES / 2;
-                    self.fresh_start =
-                        (arena.start() + half).next_multiple_of(PAGE_TABLE_SPAN_BYTES) - half;
-                    self.fresh_slots = slots;
-                    self.arenas.push(arena);
-                    return Ok(());
-                }
-                Err(error) if slots == 1 => return Err(error),
-                Err(_) => slots /= 2,
-            }
-        }
-    }
-
-    /// Gives the memory of a returned stack back: all of it above the kept number, else the deep part.
-    #[cold]
-    fn trim(&mut self, stack: &Stack) {
-        let keep = if self.free.len() >= POOL_KEPT_MAX {
-            0
-        } else {
-            TRIM_KEEPS_BYTES
-        };
-        self.release(stack, keep);
-        self.info.trimmed += 1;
-    }
-
-    /// Gives a stack's memory back, but for `keep` bytes below the base.
-    fn release(&self, stack: &Stack, keep: usize) {
-        let low = stack.low();
-        let high = match keep {
-            0 => stack.high(),
-            _ => (stack.base() - keep).next_multiple_of(sys::PAGE_BYTES),
-        };
-        // SAFETY: `[low, high)` is page aligned and inside the stack's own slot, whose content
-        // is dead: no coroutine runs on it any more.
-        unsafe { sys::release_pages(low, high - low) };
+        *self.inner.borrow_mut() = Self::default().inner.into_inner();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use corosensei::stack::STACK_ALIGNMENT;
 
     fn pool(slot_bytes: usize, upper_bytes: usize) -> StackPool {
         let pool = StackPool::default();
-        assert!(pool.set_sizes(StackSizes {
+        pool.set_sizes(StackSizes {
             slot_bytes,
-            upper_bytes
-        }));
+            upper_bytes,
+        });
         pool
     }
 
@@ -337,20 +285,31 @@ mod tests {
     fn a_base_shares_its_page_table_with_the_next_guard_page() {
         let pool = pool(4 << 20, 64 * 1024);
         let stacks: Vec<Stack> = (0..100).map(|_| pool.take().expect("a stack")).collect();
-        let table = |address: usize| address / PAGE_TABLE_SPAN_BYTES;
+        let table = |address: usize| address / (2 << 20);
         for stack in &stacks {
             assert_eq!(table(stack.base()), table(stack.high()));
         }
     }
 
     #[test]
-    fn sizes_cannot_change_under_existing_stacks() {
+    fn stacks_of_several_sizes_live_side_by_side() {
         let pool = pool(STACK_BYTES_DEFAULT, 0);
-        let _stack = pool.take().expect("a stack");
-        assert!(!pool.set_sizes(StackSizes {
+        let usual = pool.take().expect("a stack");
+        let large = pool.take_sized(4 * STACK_BYTES_DEFAULT).expect("a stack");
+        assert_eq!(large.high() - large.low() + sys::PAGE_BYTES, 4 << 20);
+        let (usual_base, large_base) = (usual.base(), large.base());
+        pool.give(usual);
+        pool.give(large);
+        assert_eq!(pool.take().expect("a stack").base(), usual_base);
+        let again = pool.take_sized(4 * STACK_BYTES_DEFAULT).expect("a stack");
+        assert_eq!(again.base(), large_base);
+        pool.set_sizes(StackSizes {
             slot_bytes: 2 * STACK_BYTES_DEFAULT,
-            upper_bytes: 0
-        }));
+            upper_bytes: 0,
+        });
+        let new = pool.take().expect("a stack");
+        assert_eq!(new.high() - new.low() + sys::PAGE_BYTES, 2 << 20);
+        assert_eq!(pool.info().slots, 3);
     }
 
     #[test]

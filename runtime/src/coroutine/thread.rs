@@ -157,9 +157,9 @@ impl Thread {
         self.hooks.get()
     }
 
-    /// Chooses the sizes of stacks; false when stacks of other sizes exist already.
-    pub fn set_stack_sizes(&self, sizes: StackSizes) -> bool {
-        self.stacks.set_sizes(sizes)
+    /// Chooses the sizes of the stacks of coroutines that are started from now on.
+    pub fn set_stack_sizes(&self, sizes: StackSizes) {
+        self.stacks.set_sizes(sizes);
     }
 
     /// The sizes of this thread's stacks.
@@ -181,6 +181,14 @@ impl Thread {
     /// Stores a word for the embedder.
     pub fn set_user(&self, user: *mut ()) {
         self.user.set(user);
+    }
+
+    /// The hub is about to sleep.
+    #[inline]
+    pub(crate) fn stacks_idle(&self, now_ns: impl FnOnce() -> u64) {
+        if self.stacks.has_surplus() {
+            self.stacks.idle(now_ns());
+        }
     }
 
     /// The coroutine that is running.

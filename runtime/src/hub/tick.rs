@@ -165,6 +165,7 @@ impl Hub {
         }
         let sleeps = timeout_ns != Some(0);
         if sleeps {
+            self.thread.stacks_idle(|| self.now_ns());
             self.host.before_poll();
         }
         let result = match &mut *self.poller.borrow_mut() {
