@@ -10,6 +10,8 @@ use std::{hint::black_box, mem};
 
 use pyo3::{ffi, ffi::PyObject, prelude::*};
 
+use crate::thread::finalizing;
+
 unsafe extern "C-unwind" {
     fn PyObject_Call(
         callable: *mut PyObject,
@@ -30,6 +32,12 @@ struct StopHere;
 
 impl Drop for StopHere {
     fn drop(&mut self) {
+        if !finalizing() {
+            // Not the interpreter's doing: an exception of some other language is on its way to
+            // somebody on another stack.
+            eprintln!("greenlet: a foreign exception was about to leave a greenlet's function");
+            std::process::abort();
+        }
         loop {
             std::thread::park();
         }

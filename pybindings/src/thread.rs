@@ -64,6 +64,8 @@ pub(crate) struct PyThread {
     ts_id: i64,
     /// Owned.
     pub(crate) main: GreenletRef,
+    /// An address in the native stack, from when this was made.
+    pub(crate) main_base: usize,
     /// On its way to the greenlet that is being resumed; empty between switches.
     pub(crate) payload: Cell<Payload>,
     /// Who switched, with its running reference; empty between switches.
@@ -190,6 +192,7 @@ impl PyThread {
             ts,
             ts_id,
             main,
+            main_base: ptr::from_ref(&ts).addr(),
             payload: Cell::new(Payload::Nothing),
             origin: Cell::new(None),
             gone: Cell::new(false),
@@ -395,6 +398,7 @@ fn bury(record: *const PyThread) {
     for greenlet in corpses.into_iter().chain(deferred).chain(hub) {
         greenlet.decref();
     }
+    main.drop_running_ref();
     main.decref();
     // SAFETY: the thread owned it, or NULL.
     unsafe { ffi::Py_XDECREF(tracer) };

@@ -8,8 +8,8 @@ Names and meanings follow gevent. rgevent.greenlet stands in for the greenlet pa
 from __future__ import annotations
 
 from rgevent import _rgevent
-from rgevent._rgevent import GreenletExit, getcurrent, sleep
 from rgevent._config import config, stack_info
+from rgevent._rgevent import GreenletExit, getcurrent, sleep
 from rgevent.greenlet import (
     Greenlet,
     iwait,

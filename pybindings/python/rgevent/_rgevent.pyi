@@ -64,6 +64,8 @@ __all__ = [
     "wait_fds",
     "write_unraisable",
 ]
+if sys.version_info < (3, 13):
+    __all__ += ["trash_nesting"]
 
 _T = TypeVar("_T")
 _G = TypeVar("_G", bound=GreenletBase)
@@ -93,7 +95,7 @@ class greenlet:
     @staticmethod
     def gettrace() -> Any: ...
     @staticmethod
-    def settrace(tracer: Any, /) -> Any: ...
+    def settrace(tracer: Any) -> Any: ...
     error: type[error]
     GreenletExit: type[GreenletExit]
     def __bool__(self) -> bool: ...

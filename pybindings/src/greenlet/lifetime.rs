@@ -8,7 +8,7 @@
 //! finalizer proper runs only once per object.
 
 use std::{
-    cell::UnsafeCell,
+    cell::{Cell, UnsafeCell},
     ffi::{c_int, c_void},
     mem, ptr,
 };
@@ -51,7 +51,7 @@ pub(crate) fn new_main(py: Python<'_>) -> PyResult<GreenletRef> {
 pub(crate) fn abandoned(greenlet: GreenletRef) -> bool {
     let state = greenlet.state();
     // SAFETY: the GIL is held, and the thread that could resume it is gone.
-    unsafe { state.saved().abandon() };
+    let unreachable = unsafe { state.saved().abandon() };
     state.phase.set(Phase::Dead);
     state.thread_exited.set(true);
     state.coroutine.set(None);
@@ -60,8 +60,7 @@ pub(crate) fn abandoned(greenlet: GreenletRef) -> bool {
         // SAFETY: the GIL is held, and `push` runs no other code.
         unsafe { &mut *CORPSES.0.get() }.push(greenlet);
     }
-    // Frame objects may still point to frames in the slot.
-    false
+    unreachable
 }
 
 /// Takes the greenlets that [`abandoned`] has collected.
@@ -255,7 +254,8 @@ pub(crate) unsafe extern "C" fn traverse(
     let class = unsafe { ffi::Py_TYPE(object) }.cast::<PyObject>();
     // SAFETY: a greenlet object.
     let dict = unsafe { (*object.cast::<Object>()).dict };
-    for held in [class, dict, state.parent.get(), state.run.get()] {
+    let [parent, run, unused_run] = [&state.parent, &state.run, &state.unused_run].map(Cell::get);
+    for held in [class, dict, parent, run, unused_run] {
         if !held.is_null() {
             // SAFETY: the collector's own visitor; a live object that we own a reference to.
             let stop = unsafe { visit(held, arg) };
@@ -283,6 +283,7 @@ pub(crate) unsafe extern "C" fn clear(object: *mut PyObject) -> c_int {
     let context = state.saved().replace_context(ptr::null_mut());
     let held = [
         state.run.replace(ptr::null_mut()),
+        state.unused_run.replace(ptr::null_mut()),
         context,
         dict,
         state.parent.replace(ptr::null_mut()),

@@ -271,6 +271,10 @@ unsafe extern "C" fn new(
     _args: *mut PyObject,
     _kwargs: *mut PyObject,
 ) -> *mut PyObject {
+    // SAFETY: a live type.
+    if unsafe { ffi::PyType_HasFeature(class, ffi::Py_TPFLAGS_IS_ABSTRACT) } != 0 {
+        return refuse_abstract(class);
+    }
     let thread = this_thread!(ptr::null_mut());
     if thread.attention.get() {
         thread.unwind_deferred();
@@ -282,6 +286,26 @@ unsafe extern "C" fn new(
         GreenletRef::new(object).state().parent.set(parent.as_ptr());
     }
     object
+}
+
+/// The error for a class with abstract methods, as `object` words it.
+#[cold]
+fn refuse_abstract(class: *mut ffi::PyTypeObject) -> *mut PyObject {
+    // SAFETY: the type of all types' instances, which is never freed.
+    let object_new = unsafe { ffi::PyBaseObject_Type.tp_new };
+    let object_new = object_new.expect("object has tp_new");
+    // SAFETY: the GIL is held; the shared empty tuple.
+    let args = unsafe { ffi::PyTuple_New(0) };
+    // SAFETY: an abstract type, for which it makes nothing; a tuple, and no keywords.
+    let made = unsafe { object_new(class, args, ptr::null_mut()) };
+    debug_assert!(
+        made.is_null(),
+        "object made an instance of an abstract class"
+    );
+    let _aside = errors::Aside::new();
+    // SAFETY: owned.
+    unsafe { ffi::Py_DECREF(args) };
+    ptr::null_mut()
 }
 
 /// `greenlet(...)`: what `new` and `init` do, without making a tuple of the arguments.
@@ -675,7 +699,7 @@ pub(crate) fn repr_text(py: Python<'_>, greenlet: GreenletRef) -> PyResult<Strin
     } else {
         text.push_str(" pending");
     }
-    if state.is_main.get() {
+    if state.is_main.get() && !state.is_dead() {
         text.push_str(" main");
     }
     text.push('>');
@@ -814,14 +838,16 @@ unsafe extern "C" fn get_dead(object: *mut PyObject, _: *mut c_void) -> *mut PyO
 unsafe extern "C" fn get_frame(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     let greenlet = GreenletRef::new(object);
     let state = greenlet.state();
-    let here = PyThread::try_current();
-    let is_ours = |home: &PyThread| here.is_some_and(|thread| ptr::eq(thread, home));
-    // A dead one may have frames too: it hangs where its end led into a parent's `run` lookup.
-    if greenlet.is_current() || !state.live_thread().is_some_and(is_ours) {
+    // The stack of a main greenlet is gone with its thread.
+    if is_running(greenlet) || (state.is_main.get() && state.live_thread().is_none()) {
         return or_none(ptr::null_mut());
     }
-    // SAFETY: not running, on this thread; the GIL is held.
-    let frame = unsafe { state.saved().top_frame(state.ts.get()) };
+    // A dead one may have frames too: it hangs where its end led into a parent's `run` lookup, or
+    // its thread has just ended.
+    // SAFETY: the GIL is held.
+    let ts = unsafe { ffi::PyThreadState_Get() };
+    // SAFETY: the current thread state; the greenlet does not run, and nothing can resume it meanwhile.
+    let frame = unsafe { state.saved().top_frame(ts) };
     if frame.is_null() {
         return or_none(frame);
     }

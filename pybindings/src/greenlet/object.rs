@@ -52,6 +52,8 @@ pub(crate) struct State {
     pub(crate) parent: Cell<*mut PyObject>,
     /// Owned; NULL when not given, and after the end.
     pub(crate) run: Cell<*mut PyObject>,
+    /// Owned; what `run` was until the look-up at the start found something else, or NULL.
+    pub(crate) unused_run: Cell<*mut PyObject>,
     pub(crate) saved: UnsafeCell<Saved>,
     /// Size of the stack slot it asked for, in bytes; 0 for the default.
     pub(crate) stack_bytes: Cell<usize>,
@@ -71,6 +73,7 @@ impl State {
             ts: Cell::new(ptr::null_mut()),
             parent: Cell::new(ptr::null_mut()),
             run: Cell::new(ptr::null_mut()),
+            unused_run: Cell::new(ptr::null_mut()),
             saved: UnsafeCell::new(Saved::new()),
             stack_bytes: Cell::new(0),
             parked_at: Cell::new(0),
@@ -98,10 +101,13 @@ impl State {
         }
     }
 
-    /// Bytes of C stack in use while suspended; 0 for main greenlets.
+    /// Bytes of C stack in use while suspended; for a main greenlet since its thread began to use
+    /// greenlets, roughly.
     pub(crate) fn stack_used(&self) -> usize {
-        match self.coroutine.get().and_then(Coroutine::slot) {
-            Some(slot) if self.is_active() => slot.base - self.parked_at.get(),
+        let parked_at = self.parked_at.get();
+        match (self.live_thread(), self.coroutine.get()) {
+            (Some(thread), _) if self.is_main.get() => thread.main_base.abs_diff(parked_at),
+            (Some(_), Some(coroutine)) => coroutine.slot().map_or(0, |slot| slot.base - parked_at),
             _ => 0,
         }
     }

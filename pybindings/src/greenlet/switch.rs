@@ -162,9 +162,8 @@ fn start(thread: &'static PyThread, target: GreenletRef) -> Result<bool, ()> {
     if let Ok(true) = outcome {
         outcome = match reserve(thread, target) {
             Ok(()) => {
-                let old = state.run.replace(run);
-                // SAFETY: the state owned it. It was looked up above, so this is not the last one.
-                unsafe { ffi::Py_XDECREF(old) };
+                // It is given back in the greenlet itself: it may be the last reference, and run code.
+                state.unused_run.set(state.run.replace(run));
                 return Ok(true);
             }
             Err(error) => Err(error),
@@ -416,6 +415,9 @@ fn main_function(word: *mut ()) -> (Coroutine, Signal) {
 /// Calls `run` and makes a payload for the parent of what comes out.
 fn run_body(me: GreenletRef, payload: Payload) -> Payload {
     let state = me.state();
+    let unused = state.unused_run.replace(ptr::null_mut());
+    // SAFETY: the state owned it, or NULL.
+    unsafe { ffi::Py_XDECREF(unused) };
     let result = match payload {
         Payload::Call(args, kwargs) => {
             let result = call::object(state.run.get(), args, kwargs);

@@ -22,6 +22,7 @@ use std::mem::size_of;
 use std::ptr;
 use std::sync::Once;
 
+use pyo3::ffi;
 use pyo3::ffi::{
     PyObject, PyObject_GetArenaAllocator, PyObject_SetArenaAllocator, PyObjectArenaAllocator,
     PyThreadState,
@@ -33,6 +34,8 @@ use super::layout::{
 
 /// Frames with an owner of this or above are CPython's markers, whose `frame_obj` means nothing.
 const OWNER_MARKER_MIN: u8 = 3;
+/// The owner of a generator's frame.
+const OWNER_GENERATOR: u8 = 1;
 
 /// Only its address matters: `data[0]` of a chunk that is ours.
 static MARK: u8 = 0;
@@ -103,14 +106,16 @@ impl Frames {
         }
     }
 
-    /// Gives back the chunks that CPython allocated, all but the oldest, if no frame object can reach them.
+    /// Gives back the chunks that CPython allocated, all but the oldest, if nobody can reach the frames in them.
+    /// Says whether that is so: then the oldest may go, too.
     ///
     /// # Safety
     /// The frames from `innermost` outwards are the ones that lie in these chunks, none of them will run again,
     /// and nobody else holds the chunks.
-    pub(super) unsafe fn release(&mut self, innermost: *mut Frame) {
+    pub(super) unsafe fn release(&mut self, innermost: *mut Frame) -> bool {
         // SAFETY: the caller gives intact frames.
-        if !unsafe { any_frame_object(innermost) } {
+        let reachable = unsafe { can_be_reached(innermost) };
+        if !reachable {
             let arena = arena_allocator();
             while let Some(&Chunk { previous, size, .. }) =
                 // SAFETY: NULL, or a chunk that the caller says is ours alone.
@@ -124,21 +129,29 @@ impl Frames {
             }
         }
         *self = Self::NONE;
+        !reachable
     }
 }
 
-/// Whether a Python object exists for any of the frames from `frame` outwards.
+/// Whether any of the frames from `frame` outwards can be reached by way of a Python object: a frame object
+/// that somebody beside the frame holds, or a generator, whose frame points to the one it was resumed by.
 ///
 /// # Safety
-/// They are the intact frames of a suspended greenlet.
-unsafe fn any_frame_object(mut frame: *mut Frame) -> bool {
+/// They are the intact frames of a suspended greenlet, and the GIL is held.
+unsafe fn can_be_reached(mut frame: *mut Frame) -> bool {
     while !frame.is_null() {
         // SAFETY: the caller gives intact frames.
-        if unsafe { FRAME_OWNER.get(frame) } < OWNER_MARKER_MIN
-            // SAFETY: as above.
-            && !unsafe { FRAME_OBJECT.get(frame) }.is_null()
-        {
+        let owner = unsafe { FRAME_OWNER.get(frame) };
+        if owner == OWNER_GENERATOR {
             return true;
+        }
+        if owner < OWNER_MARKER_MIN {
+            // SAFETY: as above.
+            let object = unsafe { FRAME_OBJECT.get(frame) };
+            // SAFETY: the frame owns a reference to it.
+            if !object.is_null() && unsafe { ffi::Py_REFCNT(object) } > 1 {
+                return true;
+            }
         }
         // SAFETY: as above.
         frame = unsafe { FRAME_PREVIOUS.get(frame) };

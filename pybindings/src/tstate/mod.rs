@@ -246,7 +246,7 @@ impl Saved {
     /// without an error set if there is none or no memory for it.
     ///
     /// # Safety
-    /// `ts` is the current thread state and the one `self` was saved from, and the GIL is held.
+    /// `ts` is the current thread state, not necessarily the one `self` was saved from, and the GIL is held.
     pub(crate) unsafe fn top_frame(&self, ts: *mut PyThreadState) -> *mut PyObject {
         if !self.is_suspended() {
             return ptr::null_mut();
@@ -273,22 +273,24 @@ impl Saved {
     /// Forgets a suspended greenlet that will never run again.
     ///
     /// References in its frames are leaked. Frame memory that CPython allocated is given back, unless some
-    /// frame object may still look into it. The stack slot must not be reused, frame objects may point
-    /// there too. The context stays, for [`replace_context`](Self::replace_context).
+    /// object may still look into it. Says whether none may: then the stack slot can be given back, too. The
+    /// context stays, for [`replace_context`](Self::replace_context).
     ///
     /// # Safety
     /// The GIL is held, and nothing will resume the greenlet or its frames.
-    pub(crate) unsafe fn abandon(&mut self) {
+    pub(crate) unsafe fn abandon(&mut self) -> bool {
+        let mut unreachable = true;
         if self.is_suspended() {
             // SAFETY: suspended, so `top` is what the version's `FRAMES` held.
             let innermost = unsafe { version::innermost(self.top) };
             // SAFETY: these frames lie in these chunks, and the caller says that nothing will run in them.
-            unsafe { self.frames.release(innermost) };
+            unreachable = unsafe { self.frames.release(innermost) };
             // SAFETY: the caller holds the GIL.
             unsafe { self.own.abandon() };
         }
         self.exc_info = ptr::null_mut();
         self.top = ptr::null_mut();
+        unreachable
     }
 }
 

@@ -1,4 +1,4 @@
-"""What the greenlet package has in greenlet._greenlet beside its public names, for its own tests."""
+"""The greenlet package's greenlet._greenlet: what its own tests need beside the public names."""
 
 from __future__ import annotations
 
