@@ -56,6 +56,9 @@ const struct table rgevent_layout = {
         FIELD(TS_THREAD_ID, PyThreadState, thread_id),
         FIELD(FRAME_OBJECT_FRAME, struct _frame, f_frame),
 
+        /* For the report of a stack overflow, where no function may be called. */
+        FIELD(FUNCTION_QUALNAME, PyFunctionObject, func_qualname),
+
         /* Shapes written out again in Rust. */
         VALUE(EXC_ITEM_SIZE, sizeof(_PyErr_StackItem)),
         FIELD(EXC_ITEM_VALUE, _PyErr_StackItem, exc_value),

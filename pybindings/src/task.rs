@@ -672,6 +672,15 @@ pub(crate) fn task_join(object: &Bound<'_, PyAny>, timeout: Option<f64>) -> PyRe
     Ok(true)
 }
 
+/// The function a `Greenlet` was made with, borrowed; NULL for none, and for raw greenlets.
+pub(crate) fn function_of(greenlet: GreenletRef) -> *mut PyObject {
+    // SAFETY: a live object and a type that is never freed.
+    if unsafe { ffi::PyObject_TypeCheck(greenlet.as_ptr(), globals().task_type) } == 0 {
+        return ptr::null_mut();
+    }
+    fields(greenlet).function.get()
+}
+
 fn is_over(greenlet: GreenletRef) -> bool {
     fields(greenlet).ended.get() || greenlet.state().is_dead()
 }

@@ -116,6 +116,8 @@ static HOOKS: Hooks = Hooks {
         }
     },
     start_failed: crate::task::start_failed,
+    describe: greenlet::describe,
+    overflow_advice: greenlet::OVERFLOW_ADVICE,
     abandon: |word| match GreenletRef::from_word(word) {
         Some(greenlet) => greenlet::abandoned(greenlet),
         None => false,

@@ -3,6 +3,7 @@
 //! Each function here is safe to call: it checks or owns what its system call needs, and turns
 //! `-1` into [`io::Error`]. The rest of the crate never names `libc` functions.
 
+pub(crate) mod fault;
 mod socket;
 
 use std::{

@@ -2,12 +2,13 @@
 //!
 //! [`object`] is the memory, [`switch`] moves control and values, [`lifetime`] is creation, unwinding
 //! and collection, [`methods`] what Python sees, [`trace`] who is told of switches, [`capi`]
-//! what C code sees.
+//! what C code sees, [`describe`] what a report of a stack overflow says.
 //!
 //! All of it is raw type slots. A switch made inside a binding library's trampoline would leave
 //! that library's own per-call state behind whenever a greenlet never returns.
 
 mod capi;
+mod describe;
 mod lifetime;
 mod methods;
 mod object;
@@ -15,6 +16,7 @@ mod switch;
 mod trace;
 
 pub(crate) use capi::make_capsule;
+pub(crate) use describe::{OVERFLOW_ADVICE, describe};
 pub(crate) use lifetime::{abandoned, clear, dealloc_with, new_main, take_corpses, traverse};
 pub(crate) use methods::{exception_from, getcurrent, make_type};
 pub(crate) use object::{GreenletRef, Object, Phase, State, allocate, is_greenlet};

@@ -33,6 +33,7 @@ const CHECKS: &[Check] = &[
     ("exc_value", handled_exception_shows),
     ("context", entered_context_shows),
     ("datastack_chunk", chunk_has_its_size),
+    ("__qualname__ of a function", function_knows_its_name),
 ];
 
 /// Nested generators that handle exceptions, far more than any stack holds.
@@ -66,6 +67,31 @@ pub(crate) unsafe fn check_layout(ts: *mut PyThreadState) -> Result<(), String> 
 unsafe fn is_version(_ts: *mut PyThreadState) -> bool {
     // SAFETY: a constant of the interpreter.
     usize::try_from(unsafe { ffi::Py_Version } >> 16) == Ok(0x300 + header::PY_MINOR)
+}
+
+/// Not of the thread state, but compiled in as well.
+unsafe fn function_knows_its_name(_ts: *mut PyThreadState) -> bool {
+    // SAFETY: (this and the calls below) the GIL is held; objects are new or NULL, as checked.
+    let code = unsafe { ffi::PyCode_NewEmpty(c"".as_ptr(), c"name".as_ptr(), 1) };
+    // SAFETY: as above.
+    let globals = unsafe { ffi::PyDict_New() };
+    if code.is_null() || globals.is_null() {
+        return false;
+    }
+    // SAFETY: as above.
+    let function = unsafe { ffi::PyFunction_New(code.cast(), globals) };
+    if function.is_null() {
+        return false;
+    }
+    // SAFETY: as above.
+    let name = unsafe { ffi::PyObject_GetAttrString(function, c"__qualname__".as_ptr()) };
+    // SAFETY: a live function.
+    let found = unsafe { super::function_qualname(function) };
+    for object in [name, function, globals, code.cast()] {
+        // SAFETY: owned, or NULL.
+        unsafe { ffi::Py_XDECREF(object) };
+    }
+    found == name
 }
 
 unsafe fn is_interp(ts: *mut PyThreadState) -> bool {

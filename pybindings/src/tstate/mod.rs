@@ -64,7 +64,9 @@ use pyo3::ffi;
 use pyo3::ffi::{PyObject, PyThreadState};
 
 use chunk::Frames;
-use layout::{CONTEXT, CONTEXT_VER, EXC_INFO, EXC_STATE, ExcItem, PY_LIMIT, PY_REMAINING};
+use layout::{
+    CONTEXT, CONTEXT_VER, EXC_INFO, EXC_STATE, ExcItem, Field, PY_LIMIT, PY_REMAINING, header,
+};
 
 pub(crate) use check::check_layout;
 
@@ -397,6 +399,16 @@ pub(crate) unsafe fn end(ts: *mut PyThreadState, saved: &mut Saved) {
     unsafe { version::FRAMES.set(ts, top) };
     // SAFETY: as above; without a chunk nothing is there that anybody else could free.
     unsafe { Frames::NONE.write(ts) };
+}
+
+/// The `__qualname__` of a Python function, borrowed.
+///
+/// # Safety
+/// `function` is a live function object.
+pub(crate) unsafe fn function_qualname(function: *mut PyObject) -> *mut PyObject {
+    const QUALNAME: Field<PyObject, *mut PyObject> = Field::new(header::FUNCTION_QUALNAME);
+    // SAFETY: the caller gives a function.
+    unsafe { QUALNAME.get(function) }
 }
 
 /// How deep deallocations are nested at the moment.

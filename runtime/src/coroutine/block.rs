@@ -23,7 +23,7 @@ pub type Body = Box<dyn FnOnce() -> (Coroutine, Signal)>;
 /// The addresses of a coroutine's stack slot.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Slot {
-    /// First usable address of the C stack, above the guard page.
+    /// First usable address of the C stack, above the guard.
     pub low: usize,
     /// Where the C stack begins; it grows down from here.
     pub base: usize,

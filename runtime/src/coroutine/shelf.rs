@@ -1,8 +1,8 @@
 //! The stacks of one size that one thread has.
 //!
 //! Slots are cut from *arenas*, big reservations of address space. Page tables are the price of big
-//! slots: one page of them describes 2 MiB, and a slot needs one for its guard page and one for its
-//! base. Slots begin in the middle of such a region, so that the base of one and the guard page of
+//! slots: one page of them describes 2 MiB, and a slot needs one for its guard and one for its
+//! base. Slots begin in the middle of such a region, so that the base of one and the guard of
 //! the next share theirs.
 //!
 //! What a burst has left is given back, physical memory, page tables and address space: arenas of
@@ -14,7 +14,7 @@ use std::{io, num::NonZeroUsize};
 
 use corosensei::stack::STACK_ALIGNMENT;
 
-use super::stack::{Stack, StackInfo, StackSizes};
+use super::stack::{GUARD_BYTES, Stack, StackInfo, StackSizes};
 use crate::sys::{self, Reservation};
 
 /// How much of the page shared with the upper area belongs to the C stack.
@@ -156,7 +156,7 @@ impl Shelf {
         let arena = arena.expect("an arena with fresh slots is mapped");
         arena
             .memory
-            .guard(low - arena.memory.start(), sys::PAGE_BYTES)?;
+            .guard(low - arena.memory.start(), GUARD_BYTES)?;
         arena.cut += 1;
         self.fresh_start += slot_bytes;
         self.fresh_slots -= 1;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  slot low                                   base                slot high
-//!  | guard page | C stack, grows down  <------ B | upper area, for the embedder |
+//!  | guard | C stack, grows down  <------ B | upper area, for the embedder |
 //! ```
 //!
 //! The base `B` lies in the middle of a page on purpose: a coroutine parked a few calls deep, with
@@ -10,8 +10,8 @@
 //! Slots differ by a few cache lines in where that middle is (the *colour*), so that the hot words
 //! of many coroutines do not all compete for the same cache sets.
 //!
-//! Memory is reserved, not committed: a slot costs what was touched. The guard page is a guard
-//! marker where the kernel has them (no mapping is split, so a million slots fit), else a
+//! Memory is reserved, not committed: a slot costs what was touched. The guard is a guard marker
+//! where the kernel has them (no mapping is split, so a million slots fit), else a
 //! protection change, which `vm.max_map_count` bounds to some thirty thousand slots.
 //!
 //! A thread has one [`Shelf`](super::shelf::Shelf) of stacks for each size that it ever used.
@@ -29,13 +29,16 @@ pub const STACK_BYTES_MIN: usize = 64 * 1024;
 pub const STACK_BYTES_MAX: usize = 1 << 30;
 /// Default size of a slot, in bytes.
 pub const STACK_BYTES_DEFAULT: usize = 1 << 20;
+/// The guard at the low end of a slot. More than a page, since not every function touches its frame
+/// page by page; it costs nothing but address space.
+pub(super) const GUARD_BYTES: usize = 64 * 1024;
 /// Sizes of stacks that one thread may use, at most.
 const SHELVES_MAX: usize = 64;
 
 /// Sizes of the slots of one pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StackSizes {
-    /// The whole slot: guard page, C stack and upper area.
+    /// The whole slot: guard, C stack and upper area.
     pub slot_bytes: usize,
     /// The part above the base that is the embedder's; 0 for none.
     pub upper_bytes: usize,
@@ -54,7 +57,7 @@ impl StackSizes {
     fn check(self) {
         assert!(
             self.slot_bytes.is_multiple_of(sys::PAGE_BYTES)
-                && self.slot_bytes >= STACK_BYTES_MIN + self.upper_bytes
+                && self.slot_bytes >= GUARD_BYTES + STACK_BYTES_MIN + self.upper_bytes
                 && self.slot_bytes <= STACK_BYTES_MAX + self.upper_bytes,
             "a stack slot of {} bytes with {} above its base is not usable",
             self.slot_bytes,
@@ -75,9 +78,9 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// First usable address of the C stack, above the guard page.
+    /// First usable address of the C stack, above the guard.
     pub fn low(&self) -> usize {
-        self.low.get() + sys::PAGE_BYTES
+        self.low.get() + GUARD_BYTES
     }
 
     /// Highest address of the C stack; the upper area begins here.
@@ -92,8 +95,8 @@ impl Stack {
 }
 
 // SAFETY:
-// 1. `[low + page, base)` is mapped, writable and used by this value alone until it is recycled.
-// 2. The page at `low` is a guard page.
+// 1. `[low + guard, base)` is mapped, writable and used by this value alone until it is recycled.
+// 2. What begins at `low` is the guard.
 // 3. `base` is aligned by `Shelf::carve`, and sizes below `STACK_BYTES_MIN` are refused.
 unsafe impl corosensei::stack::Stack for Stack {
     #[inline]
@@ -296,7 +299,7 @@ mod tests {
         let pool = pool(STACK_BYTES_DEFAULT, 0);
         let usual = pool.take().expect("a stack");
         let large = pool.take_sized(4 * STACK_BYTES_DEFAULT).expect("a stack");
-        assert_eq!(large.high() - large.low() + sys::PAGE_BYTES, 4 << 20);
+        assert_eq!(large.high() - large.low() + GUARD_BYTES, 4 << 20);
         let (usual_base, large_base) = (usual.base(), large.base());
         pool.give(usual);
         pool.give(large);
@@ -308,7 +311,7 @@ mod tests {
             upper_bytes: 0,
         });
         let new = pool.take().expect("a stack");
-        assert_eq!(new.high() - new.low() + sys::PAGE_BYTES, 2 << 20);
+        assert_eq!(new.high() - new.low() + GUARD_BYTES, 2 << 20);
         assert_eq!(pool.info().slots, 3);
     }
 

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use super::{
     Coroutine, StackInfo, StackSizes,
     block::{Block, Inner, State},
+    overflow,
     stack::StackPool,
     switch::Signal,
 };
@@ -27,6 +28,11 @@ pub struct Hooks {
     pub arrive: fn(*mut ()),
     /// A queued coroutine could not be started: there is no memory for its stack.
     pub start_failed: fn(*mut (), io::Error),
+    /// Writes what the coroutine is to a report of its stack overflow. Called in a signal handler,
+    /// in the middle of anything: it may look at what it knows, and neither lock nor allocate.
+    pub describe: fn(*mut (), overflow::Write),
+    /// What to do about a stack overflow, a sentence.
+    pub overflow_advice: &'static str,
     /// The thread ended with this coroutine suspended or unstarted; it will never run again. True
     /// when nothing points into its stack any more, so that the memory may go.
     pub abandon: fn(*mut ()) -> bool,
@@ -36,6 +42,8 @@ static NO_HOOKS: Hooks = Hooks {
     leave: |_| (),
     arrive: |_| (),
     start_failed: |_, error| panic!("a coroutine cannot be started: {error}"),
+    describe: |_, write| write(b"a coroutine"),
+    overflow_advice: "Choose a larger slot: Thread::set_stack_sizes.",
     abandon: |_| false,
 };
 
@@ -59,6 +67,7 @@ pub struct Thread {
     pub(super) signal: Cell<Signal>,
     pub(super) hooks: Cell<&'static Hooks>,
     pub(super) stacks: StackPool,
+    reporting: overflow::Reporting,
     main: OnceCell<&'static Block>,
     user: Cell<*mut ()>,
     free_blocks: RefCell<Vec<&'static Block>>,
@@ -119,6 +128,7 @@ impl Thread {
         let thread = recycled.unwrap_or_else(Self::leak);
         thread.alive.store(true, Ordering::Release);
         CURRENT.set(thread);
+        thread.reporting.begin();
         thread
     }
 
@@ -130,6 +140,7 @@ impl Thread {
             signal: Cell::new(Signal::Wake),
             hooks: Cell::new(&NO_HOOKS),
             stacks: StackPool::default(),
+            reporting: overflow::Reporting::default(),
             main: OnceCell::new(),
             user: Cell::new(ptr::null_mut()),
             free_blocks: RefCell::new(Vec::new()),
@@ -244,6 +255,7 @@ impl Thread {
             self.current() == self.main(),
             "a thread ends on its main stack"
         );
+        self.reporting.end();
         CURRENT.set(ptr::null());
         self.end();
     }
@@ -259,6 +271,7 @@ impl Thread {
     pub fn detach(&'static self) {
         assert!(self.is_current(), "a thread is detached by itself");
         self.alive.store(false, Ordering::Release);
+        self.reporting.end();
         CURRENT.set(ptr::null());
     }
 
