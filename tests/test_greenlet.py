@@ -282,7 +282,7 @@ class TestStackSize:
             "def deep(n):",
             "    return 0 if n == 0 else functools.reduce(lambda a, b: deep(n - 1), [1, 2])",
             "big = greenlet(deep, stack_size=256 << 20)",
-            "big.switch(600)",
+            "big.switch(400)",
             "assert big.dead",
             "print('fine')",
         )

@@ -225,6 +225,10 @@ impl PyThread {
             let word = unsafe { ffi::PyCapsule_GetPointer(capsule, c"rgevent.thread".as_ptr()) };
             // SAFETY: a leaked `PyThread` is freed only after its thread state ended.
             if let Some(thread) = unsafe { word.cast::<PyThread>().as_ref() } {
+                if thread.is_ending() {
+                    // The last moment at which their `finally` blocks can run.
+                    thread.unwind_deferred();
+                }
                 thread.gone.set(true);
                 thread.attention.set(true);
                 thread.runtime.retire();

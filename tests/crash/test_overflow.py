@@ -76,7 +76,9 @@ greenlet(Crawler().fetch, stack_size=STACK).switch()
 
 
 def test_something_else_than_a_python_function_is_left_out(dies):
-    text = dies(OVERFLOW + "import functools\noverflow = functools.partial(overflow)\n" + IN_GREENLET)
+    text = dies(
+        OVERFLOW + "import functools\noverflow = functools.partial(overflow)\n" + IN_GREENLET
+    )
     assert re.search(r"in greenlet.greenlet object at 0x[0-9a-f]+: all of its", text), text
 
 
@@ -104,7 +106,9 @@ def test_other_fault_is_not_taken_for_one(dies):
     assert "stack overflow" not in dies(OVERFLOW + code)
 
 
-@pytest.mark.skipif(sys.version_info >= (3, 12), reason="recursion in C ends in RecursionError there")
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="recursion in C ends in RecursionError there"
+)
 def test_endless_recursion_through_c_is_named(dies):
     text = dies(RECURSION + "greenlet(overflow).switch()")
     assert re.search(report("greenlet.greenlet", "overflow"), text), text

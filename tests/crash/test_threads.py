@@ -291,3 +291,36 @@ def test_each_thread_has_its_own_main_greenlet(check_script: Check) -> None:
         """,
         prints="False None True False\n",
     )
+
+
+def test_greenlet_dropped_elsewhere_is_unwound_when_its_thread_ends(run_python) -> None:
+    # The peer abandons it then.
+    script = """if True:
+        import threading
+        from rgevent.greenlet import getcurrent, greenlet
+        ready, leave, held = threading.Event(), threading.Event(), []
+
+        def work():
+            main = getcurrent()
+
+            def waits():
+                try:
+                    main.switch()
+                finally:
+                    print("finally", threading.get_ident() == thread.ident)
+
+            held.append(greenlet(waits))
+            held[0].switch()
+            ready.set()
+            leave.wait(10)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        ready.wait(10)
+        del held[:]
+        print("dropped")
+        leave.set()
+        thread.join(10)
+        """
+    done = run_python("-c", script)
+    assert (done.returncode, done.stdout) == (0, "dropped\nfinally True\n"), done.stderr

@@ -838,12 +838,11 @@ unsafe extern "C" fn get_dead(object: *mut PyObject, _: *mut c_void) -> *mut PyO
 unsafe extern "C" fn get_frame(object: *mut PyObject, _: *mut c_void) -> *mut PyObject {
     let greenlet = GreenletRef::new(object);
     let state = greenlet.state();
-    // The stack of a main greenlet is gone with its thread.
-    if is_running(greenlet) || (state.is_main.get() && state.live_thread().is_none()) {
+    // Once a thread has ended its stacks may go at any time.
+    if is_running(greenlet) || state.live_thread().is_none() {
         return or_none(ptr::null_mut());
     }
-    // A dead one may have frames too: it hangs where its end led into a parent's `run` lookup, or
-    // its thread has just ended.
+    // A dead one may have frames too: it hangs where its end led into a parent's `run` lookup.
     // SAFETY: the GIL is held.
     let ts = unsafe { ffi::PyThreadState_Get() };
     // SAFETY: the current thread state; the greenlet does not run, and nothing can resume it meanwhile.
