@@ -40,12 +40,12 @@ pub(crate) fn describe(word: *mut (), write: ReportWrite) {
     }
     if let Some(name) = function_name(run) {
         write(b" that runs ");
-        write(name);
+        write_text(name, write);
     }
 }
 
-/// The qualified name of a Python function, or of the one behind a bound method.
-fn function_name<'a>(run: *mut PyObject) -> Option<&'a [u8]> {
+/// The qualified name of a Python function, or of the one behind a bound method: a string, borrowed.
+fn function_name(run: *mut PyObject) -> Option<*mut PyObject> {
     if run.is_null() {
         return None;
     }
@@ -62,18 +62,26 @@ fn function_name<'a>(run: *mut PyObject) -> Option<&'a [u8]> {
         return None;
     }
     // SAFETY: a Python function.
-    let name = unsafe { tstate::function_qualname(function) };
-    // Others would be encoded, which allocates.
+    Some(unsafe { tstate::function_qualname(function) })
+}
+
+/// Characters of a name that are written, at most.
+const NAME_CHARACTERS_MAX: usize = 200;
+
+/// Writes a string, with `?` for what is not ASCII: encoding it would allocate.
+fn write_text(text: *mut PyObject, write: ReportWrite) {
     // SAFETY: a live string.
-    if unsafe { ffi::PyUnicode_IS_COMPACT_ASCII(name) } == 0 {
-        return None;
+    let length = unsafe { ffi::PyUnicode_GetLength(text) };
+    let mut bytes = [b'?'; NAME_CHARACTERS_MAX];
+    let length = usize::try_from(length).unwrap_or(0).min(bytes.len());
+    for (index, byte) in bytes.iter_mut().enumerate().take(length) {
+        // SAFETY: a live string that is at least so long.
+        let character = unsafe { ffi::PyUnicode_ReadChar(text, index as ffi::Py_ssize_t) };
+        if let Ok(ascii @ 0..128) = u8::try_from(character) {
+            *byte = ascii;
+        }
     }
-    // SAFETY: as above.
-    let length = unsafe { ffi::PyUnicode_GET_LENGTH(name) };
-    // SAFETY: as above.
-    let text = unsafe { ffi::PyUnicode_1BYTE_DATA(name) };
-    // SAFETY: that many bytes of a string that the function holds.
-    Some(unsafe { std::slice::from_raw_parts(text, length as usize) })
+    write(&bytes[..length]);
 }
 
 fn write_hexadecimal(number: usize, write: ReportWrite) {
