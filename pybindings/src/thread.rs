@@ -22,6 +22,7 @@ use rgevent_runtime::coroutine::{Hooks, Thread};
 use crate::{
     config, errors,
     greenlet::{self, GreenletRef, Phase, State},
+    tstate,
 };
 
 /// What is handed over by a switch. The references are owned.
@@ -64,6 +65,8 @@ pub(crate) struct PyThread {
     ts_id: i64,
     /// Owned.
     pub(crate) main: GreenletRef,
+    /// Where lists of its frames end; its thread state may be gone by the time this is needed.
+    pub(crate) frames_end: *mut c_void,
     /// An address in the native stack, from when this was made.
     pub(crate) main_base: usize,
     /// On its way to the greenlet that is being resumed; empty between switches.
@@ -194,6 +197,8 @@ impl PyThread {
             ts,
             ts_id,
             main,
+            // SAFETY: the current thread state.
+            frames_end: unsafe { tstate::end_of_frames(ts) },
             main_base: ptr::from_ref(&ts).addr(),
             payload: Cell::new(Payload::Nothing),
             origin: Cell::new(None),

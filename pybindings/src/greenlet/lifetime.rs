@@ -50,8 +50,12 @@ pub(crate) fn new_main(py: Python<'_>) -> PyResult<GreenletRef> {
 /// Called for each coroutine of a thread that is being buried. True when its stack may be freed.
 pub(crate) fn abandoned(greenlet: GreenletRef) -> bool {
     let state = greenlet.state();
+    let end = state
+        .thread
+        .get()
+        .map_or(ptr::null_mut(), |thread| thread.frames_end);
     // SAFETY: the GIL is held, and the thread that could resume it is gone.
-    let unreachable = unsafe { state.saved().abandon() };
+    let unreachable = unsafe { state.saved().abandon(end) };
     state.phase.set(Phase::Dead);
     state.thread_exited.set(true);
     state.coroutine.set(None);

@@ -110,11 +110,11 @@ impl Frames {
     /// Says whether that is so: then the oldest may go, too.
     ///
     /// # Safety
-    /// The frames from `innermost` outwards are the ones that lie in these chunks, none of them will run again,
-    /// and nobody else holds the chunks.
-    pub(super) unsafe fn release(&mut self, innermost: *mut Frame) -> bool {
+    /// The frames from `innermost` outwards up to `end` are the ones that lie in these chunks, none of them will
+    /// run again, and nobody else holds the chunks.
+    pub(super) unsafe fn release(&mut self, innermost: *mut Frame, end: *mut Frame) -> bool {
         // SAFETY: the caller gives intact frames.
-        let reachable = unsafe { can_be_reached(innermost) };
+        let reachable = unsafe { can_be_reached(innermost, end) };
         if !reachable {
             let arena = arena_allocator();
             while let Some(&Chunk { previous, size, .. }) =
@@ -133,13 +133,13 @@ impl Frames {
     }
 }
 
-/// Whether any of the frames from `frame` outwards can be reached by way of a Python object: a frame object
+/// Whether any of the frames from `frame` outwards up to `end` can be reached by way of a Python object: a frame object
 /// that somebody beside the frame holds, or a generator, whose frame points to the one it was resumed by.
 ///
 /// # Safety
 /// They are the intact frames of a suspended greenlet, and the GIL is held.
-unsafe fn can_be_reached(mut frame: *mut Frame) -> bool {
-    while !frame.is_null() {
+unsafe fn can_be_reached(mut frame: *mut Frame, end: *mut Frame) -> bool {
+    while frame != end {
         // SAFETY: the caller gives intact frames.
         let owner = unsafe { FRAME_OWNER.get(frame) };
         if owner == OWNER_GENERATOR {

@@ -14,7 +14,7 @@ use super::layout::{EXC_STATE, ExcItem, Field, Ts, header};
 
 pub(super) use super::cp314::{FRAMES, OnStack, Own, innermost};
 
-const BASE_FRAME: Ts<*mut c_void> = Field::new(header::TS_BASE_FRAME);
+pub(super) const BASE_FRAME: Ts<*mut c_void> = Field::new(header::TS_BASE_FRAME);
 /// How far behind the public part of the thread state the marker is looked for.
 const BASE_FRAME_AFTER_MAX: usize = 1024;
 

@@ -279,14 +279,15 @@ impl Saved {
     /// context stays, for [`replace_context`](Self::replace_context).
     ///
     /// # Safety
-    /// The GIL is held, and nothing will resume the greenlet or its frames.
-    pub(crate) unsafe fn abandon(&mut self) -> bool {
+    /// The GIL is held, and nothing will resume the greenlet or its frames. `end` is what [`end_of_frames`] said
+    /// of its thread state, which may be gone by now.
+    pub(crate) unsafe fn abandon(&mut self, end: *mut c_void) -> bool {
         let mut unreachable = true;
         if self.is_suspended() {
             // SAFETY: suspended, so `top` is what the version's `FRAMES` held.
             let innermost = unsafe { version::innermost(self.top) };
             // SAFETY: these frames lie in these chunks, and the caller says that nothing will run in them.
-            unreachable = unsafe { self.frames.release(innermost) };
+            unreachable = unsafe { self.frames.release(innermost, end.cast()) };
             // SAFETY: the caller holds the GIL.
             unsafe { self.own.abandon() };
         }
@@ -399,6 +400,21 @@ pub(crate) unsafe fn end(ts: *mut PyThreadState, saved: &mut Saved) {
     unsafe { version::FRAMES.set(ts, top) };
     // SAFETY: as above; without a chunk nothing is there that anybody else could free.
     unsafe { Frames::NONE.write(ts) };
+}
+
+/// Where lists of frames end in this thread state.
+///
+/// # Safety
+/// `ts` is the current thread state.
+pub(crate) unsafe fn end_of_frames(ts: *mut PyThreadState) -> *mut c_void {
+    #[cfg(cp315)]
+    // SAFETY: the caller gives the current thread state.
+    return unsafe { version::BASE_FRAME.get(ts) };
+    #[cfg(not(cp315))]
+    {
+        let _ = ts;
+        ptr::null_mut()
+    }
 }
 
 /// The `__qualname__` of a Python function, borrowed.
