@@ -115,6 +115,10 @@ const struct table rgevent_layout = {
 #endif
 #if PY_MINOR_VERSION >= 15
         FIELD(TS_BASE_FRAME, PyThreadState, base_frame),
+        /* What a frame holds beside its value stack. */
+        FIELD(FRAME_LOCALS, struct _PyInterpreterFrame, f_locals),
+        FIELD(FRAME_FUNCTION, struct _PyInterpreterFrame, f_funcobj),
+        FIELD(FRAME_EXECUTABLE, struct _PyInterpreterFrame, f_executable),
 #endif
         {"", 0},
     },

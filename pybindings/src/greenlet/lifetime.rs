@@ -50,10 +50,7 @@ pub(crate) fn new_main(py: Python<'_>) -> PyResult<GreenletRef> {
 /// Called for each coroutine of a thread that is being buried. True when its stack may be freed.
 pub(crate) fn abandoned(greenlet: GreenletRef) -> bool {
     let state = greenlet.state();
-    let end = state
-        .thread
-        .get()
-        .map_or(ptr::null_mut(), |thread| thread.frames_end);
+    let end = state.frames_end();
     // SAFETY: the GIL is held, and the thread that could resume it is gone.
     let unreachable = unsafe { state.saved().abandon(end) };
     state.phase.set(Phase::Dead);
@@ -231,15 +228,15 @@ unsafe fn set_refcount(object: *mut PyObject, count: u32) {
     }
 }
 
-/// `tp_is_gc`: an active greenlet is none of the collector's business. Its frames hold references
-/// that are not shown, so a cycle through it could be neither found nor cleared in a sound way.
+/// `tp_is_gc`: up to CPython 3.14 an active greenlet is none of the collector's business. Its frames
+/// hold references that cannot be shown there. From 3.15 on they are; see `tstate`.
 pub(super) unsafe extern "C" fn is_gc(object: *mut PyObject) -> c_int {
     let layout = object.cast::<Object>();
     // SAFETY: a greenlet object.
     let state = unsafe { (*layout).state };
     // SAFETY: a live state, or NULL while the object is being allocated.
     let state = unsafe { state.as_ref() };
-    c_int::from(!state.is_some_and(|state| state.is_active()))
+    c_int::from(cfg!(cp315) || !state.is_some_and(|state| state.is_active()))
 }
 
 /// `tp_traverse`: what the object refers to.
@@ -271,8 +268,9 @@ pub(crate) unsafe extern "C" fn traverse(
     if state.phase.get() == Phase::Active && state.live_thread().is_none() {
         return 0;
     }
+    let end = state.frames_end();
     // SAFETY: the collector's visitor; if suspended, its thread has not ended, so its stack exists.
-    unsafe { state.saved().traverse(visit, arg) }
+    unsafe { state.saved().traverse(end, visit, arg) }
 }
 
 /// `tp_clear`: lets go of everything that may run Python code when it dies.

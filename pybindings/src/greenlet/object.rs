@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, UnsafeCell},
+    ffi::c_void,
     ptr::{self, NonNull},
 };
 
@@ -78,6 +79,12 @@ impl State {
             stack_bytes: Cell::new(0),
             parked_at: Cell::new(0),
         }
+    }
+
+    /// Where the list of its frames ends.
+    pub(crate) fn frames_end(&self) -> *mut c_void {
+        let thread = self.thread.get();
+        thread.map_or(ptr::null_mut(), |thread| thread.frames_end)
     }
 
     /// The thread it runs on, unless that has ended.

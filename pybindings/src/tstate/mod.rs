@@ -227,8 +227,14 @@ impl Saved {
     ///
     /// # Safety
     /// `visit` and `arg` are those of a `tp_traverse` call. If `self` is suspended, the stack it was saved
-    /// on still exists; for a main greenlet that is the thread.
-    pub(crate) unsafe fn traverse(&self, visit: ffi::visitproc, arg: *mut c_void) -> c_int {
+    /// on still exists; for a main greenlet that is the thread. `end` is what [`end_of_frames`] said of its thread
+    /// state.
+    pub(crate) unsafe fn traverse(
+        &self,
+        end: *mut c_void,
+        visit: ffi::visitproc,
+        arg: *mut c_void,
+    ) -> c_int {
         // SAFETY: the caller gives a visitor; the context is owned by `self`.
         let stop = unsafe { visit_one(self.context, visit, arg) };
         if stop != 0 || !self.is_suspended() {
@@ -241,7 +247,14 @@ impl Saved {
             item = unsafe { *item.previous };
         }
         // SAFETY: the caller gives a visitor; the item owns its exception.
-        unsafe { visit_one(item.value, visit, arg) }
+        let stop = unsafe { visit_one(item.value, visit, arg) };
+        #[cfg(cp315)]
+        if stop == 0 {
+            // SAFETY: the caller gives a visitor; suspended, so the frames are intact.
+            return unsafe { version::traverse_frames(self.top.cast(), end.cast(), visit, arg) };
+        }
+        let _ = end;
+        stop
     }
 
     /// The innermost Python frame of a suspended greenlet: a new reference to a frame object, or NULL
