@@ -42,7 +42,7 @@ class Task:
 
     `measure(side, count)` does it and returns the cost of one operation in `unit`. A task in
     bytes is measured once per process, one in ns several times. `fixed` says that the title
-    names the count: it is never less then.
+    names the count: it is never less then. A `slow` task is only run when it is named.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Task:
     count: int
     measure: Callable[[Side, int], float]
     fixed: bool = False
+    slow: bool = False
 
     def rounds(self, side: Side, quick: bool) -> list[float]:
         """Measure in this process, as often as makes sense; `quick` does less of everything."""
