@@ -228,6 +228,20 @@ def read_run(world: "World") -> None:
         world.note(f"run of {number} raised {world.shown(problem)}")
 
 
+def trace_switches(world: "World") -> None:
+    """Have switches told of, by a function that may fail, or no longer."""
+
+    def tracer(event: str, switch: tuple[Any, Any]) -> None:
+        world.note(f"trace {event} {world.shown(switch)}")
+        if fails:
+            raise OrdinaryError("tracer")
+
+    fails = world.chance(0.2)
+    before = world.api.settrace(tracer if world.chance(0.5) else None)
+    same = world.api.gettrace()
+    world.note(f"traced {before is not None} {same is not None}")
+
+
 def set_variable(world: "World") -> None:
     """Set a context variable."""
     variable = FIRST if world.chance(0.5) else SECOND
@@ -284,6 +298,7 @@ FLAT: tuple[tuple[int, Callable[["World"], None]], ...] = (
     (3, set_variable),
     (3, read_variables),
     (2, set_context),
+    (1, trace_switches),
     (3, note_handled),
 )
 

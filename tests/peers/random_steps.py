@@ -194,6 +194,7 @@ class World:
                 self.steps(20)
             except BaseException as problem:
                 self.note(f"main caught {self.described(problem)}")
+        self.api.settrace(None)
         self.drain()
         self.muted = True
         self.contexts.clear()
