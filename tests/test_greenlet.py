@@ -133,6 +133,12 @@ class TestObject:
         assert greenlet.error is error
         assert greenlet.GreenletExit is GreenletExit
 
+    def test_type_cannot_be_changed(self):
+        with pytest.raises(TypeError, match="immutable type"):
+            greenlet.__init__ = lambda self: None
+        with pytest.raises(TypeError, match="immutable type"):
+            greenlet.extra = 1
+
     def test_layout_is_what_compiled_subclasses_expect(self):
         word = object.__basicsize__ // 2
         assert greenlet.__basicsize__ == object.__basicsize__ + 3 * word

@@ -68,6 +68,13 @@ mod module {
         module.add("GreenletBase", globals.task_base(py))?;
         module.add("local", local::make_type(py)?)?;
         module.add("_C_API", greenlet::make_capsule(py)?)?;
+        // The greenlet package has them on its type, too.
+        for name in ["getcurrent", "gettrace", "settrace"] {
+            globals
+                .greenlet_class(py)
+                .setattr(name, module.getattr(name)?)?;
+        }
+        greenlet::finish_type(py, globals)?;
         module.add("error", globals.error_class(py))?;
         module.add("GreenletExit", globals.exit_class(py))?;
         module.add("LoopExit", py.get_type::<exceptions::LoopExit>())?;

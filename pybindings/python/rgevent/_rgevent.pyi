@@ -89,7 +89,6 @@ class greenlet:
         *,
         stack_size: int | None = None,
     ) -> None: ...
-    # Put there by rgevent.greenlet.
     @staticmethod
     def getcurrent() -> greenlet: ...
     @staticmethod

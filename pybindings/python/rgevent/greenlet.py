@@ -47,11 +47,6 @@ __version__ = "3.5.6"
 GREENLET_USE_GC = GREENLET_USE_TRACING = GREENLET_USE_CONTEXT_VARS = True
 CLOCKS_PER_SEC = 1_000_000
 
-# The greenlet package has them on its type, too.
-for _shared in (getcurrent, gettrace, settrace, error, GreenletExit):
-    setattr(greenlet, _shared.__name__, _shared)
-del _shared
-
 _optional_cleanup_enabled = True
 
 

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config, errors,
+    globals::Globals,
     thread::{Payload, PyThread, finalizing},
     tstate,
 };
@@ -141,6 +142,19 @@ pub(crate) fn make_type(py: Python<'_>) -> PyResult<*mut ffi::PyTypeObject> {
     // SAFETY: a type that nobody else knows yet.
     unsafe { (*class.as_ptr()).tp_vectorcall = Some(call_type) };
     Ok(class.as_ptr())
+}
+
+/// Gives the type what is made after it, and makes it as immutable as greenlet's static type is, so
+/// that nobody expects a changed `__init__` to be called.
+pub(crate) fn finish_type(py: Python<'_>, globals: &Globals) -> PyResult<()> {
+    let class = globals.greenlet_class(py);
+    class.setattr("error", globals.error_class(py))?;
+    class.setattr("GreenletExit", globals.exit_class(py))?;
+    // SAFETY: a type that Python code does not know yet.
+    let flags = unsafe { &raw mut (*globals.greenlet_type).tp_flags };
+    // SAFETY: a field of that type; nobody looks at it meanwhile, the GIL is held.
+    unsafe { *flags |= ffi::Py_TPFLAGS_IMMUTABLETYPE };
+    Ok(())
 }
 
 const TYPE_DOC: &std::ffi::CStr = c"greenlet(run=None, parent=None, *, stack_size=None)\n--\n\n\

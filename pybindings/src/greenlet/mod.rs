@@ -18,7 +18,7 @@ mod trace;
 pub(crate) use capi::make_capsule;
 pub(crate) use describe::{OVERFLOW_ADVICE, describe};
 pub(crate) use lifetime::{abandoned, clear, dealloc_with, new_main, take_corpses, traverse};
-pub(crate) use methods::{exception_from, getcurrent, make_type};
+pub(crate) use methods::{exception_from, finish_type, getcurrent, make_type};
 pub(crate) use object::{GreenletRef, Object, Phase, State, allocate, is_greenlet};
 pub(crate) use switch::{after_interruption, begin_stack, end_stack, no_stack, take_result};
 pub(crate) use trace::{gettrace, settrace};
