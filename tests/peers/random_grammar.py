@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 FRAMES_NAMED_MAX = 30
 LIVE_MAX = 14
 GENERATORS_MAX = 6
-# From this version on `greenlet` lets the collector see into suspended frames.
+# From this version on `greenlet` lets the collector see into suspended frames, and may crash when
+# that ends greenlets, so the comparison does not collect while there are any to be found.
 COLLECTS_FRAMES = sys.version_info >= (3, 15)
 
 

@@ -246,7 +246,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--unbuffered", action="store_true", help="lose no line in a crash")
+    parser.add_argument("--collect", action="store_true", help="collect garbage on every version")
     options = parser.parse_args()
+    if options.collect:
+        random_grammar.COLLECTS_FRAMES = False
     faulthandler.enable(sys.__stderr__)
     gc.disable()
     sys.setrecursionlimit(20_000)
