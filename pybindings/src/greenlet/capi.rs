@@ -11,7 +11,7 @@ use std::{
 use pyo3::{ffi, ffi::PyObject, prelude::*};
 
 use super::{
-    methods,
+    attributes, construct, methods,
     object::{GreenletRef, Phase, is_greenlet},
 };
 use crate::{errors, globals::globals, thread::Payload};
@@ -58,7 +58,7 @@ fn checked(object: *mut PyObject) -> Option<GreenletRef> {
 unsafe extern "C" fn new(run: *mut PyObject, parent: *mut PyObject) -> *mut PyObject {
     let given = |object: *mut PyObject| (!object.is_null()).then_some(object);
     // SAFETY: live objects.
-    unsafe { methods::make(globals().greenlet_type, given(run), given(parent)) }
+    unsafe { construct::make(globals().greenlet_type, given(run), given(parent)) }
 }
 
 /// `PyGreenlet_GetCurrent()`: a new reference; NULL with an error once the interpreter goes down.
@@ -115,7 +115,7 @@ unsafe extern "C" fn switch(
 /// `PyGreenlet_SetParent(g, parent)`: 0, or -1 with an error. As in greenlet `g` is not checked.
 unsafe extern "C" fn set_parent(object: *mut PyObject, parent: *mut PyObject) -> c_int {
     // SAFETY: a greenlet, by the caller's promise, and a live object.
-    unsafe { methods::set_parent(object, parent, ptr::null_mut()) }
+    unsafe { attributes::set_parent(object, parent, ptr::null_mut()) }
 }
 
 /// `PyGreenlet_MAIN(g)`.

@@ -16,7 +16,7 @@ use std::{
 use pyo3::{ffi, ffi::PyObject, prelude::*};
 
 use super::{
-    methods,
+    attributes,
     object::{self, GreenletRef, Object, Phase},
     switch::jump,
 };
@@ -197,7 +197,7 @@ fn exit_for_unreferenced() -> *mut PyObject {
 fn report_survivor(greenlet: GreenletRef) {
     // SAFETY: the GIL is held.
     let py = unsafe { Python::assume_attached() };
-    let text = methods::repr_text(py, greenlet)
+    let text = attributes::repr_text(py, greenlet)
         .map(|repr| format!("GreenletExit did not kill {repr}\n"))
         .unwrap_or_default();
     let written = py
