@@ -172,6 +172,8 @@ fn throw_exit(thread: &'static PyThread, greenlet: GreenletRef) {
     current.incref();
     let parent = state.parent.replace(current.as_ptr());
     let result = jump(thread, greenlet, Payload::Throw(exception));
+    // Before anything else: what follows may run code, which finds the greenlet as it was.
+    let meanwhile = state.parent.replace(parent);
     if result.is_null() {
         // SAFETY: an error is set; a live object.
         unsafe { ffi::PyErr_WriteUnraisable(greenlet.as_ptr()) };
@@ -179,7 +181,6 @@ fn throw_exit(thread: &'static PyThread, greenlet: GreenletRef) {
         // SAFETY: a new reference.
         unsafe { ffi::Py_DECREF(result) };
     }
-    let meanwhile = state.parent.replace(parent);
     // SAFETY: owned by the state until now, or NULL.
     unsafe { ffi::Py_XDECREF(meanwhile) };
 }

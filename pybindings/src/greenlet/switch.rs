@@ -467,28 +467,31 @@ fn outcome_of(result: *mut PyObject) -> Payload {
 fn finish(thread: &'static PyThread, me: GreenletRef, outcome: Payload) -> (Coroutine, Signal) {
     let state = me.state();
     let mut payload = outcome;
-    let mut parent = me.parent();
+    let mut ancestor = me.parent();
     // Starting a parent may run Python code, so this comes before the greenlet counts as dead.
     state.phase.set(Phase::Dead);
     let target = loop {
-        let Some(ancestor) = parent else {
+        let Some(next) = ancestor else {
             fatal("a greenlet has come to its end and has no living ancestor");
         };
-        match ancestor.state().phase.get() {
-            Phase::Active => break ancestor,
-            Phase::Unstarted => match start(thread, ancestor) {
+        // As a switch to `next` would go. If it fails, one to the parent of `next` is tried: that may
+        // lead to the same living one again, and fail again.
+        let living = first_living(next);
+        match living.map(|living| (living, living.state().phase.get())) {
+            Some((living, Phase::Active)) => break living,
+            Some((living, _)) => match start(thread, living) {
                 Ok(true) => {
                     payload = into_call(payload);
-                    break ancestor;
+                    break living;
                 }
                 Ok(false) => {}
                 Err(()) => {
                     payload.drop_refs();
                     payload = Payload::Throw(errors::take());
-                    parent = ancestor.parent();
+                    ancestor = next.parent();
                 }
             },
-            Phase::Dead => parent = ancestor.parent(),
+            None => ancestor = next.parent(),
         }
     };
     target.take_running_ref();
@@ -506,6 +509,15 @@ fn finish(thread: &'static PyThread, me: GreenletRef, outcome: Payload) -> (Coro
         coroutine.expect("an active greenlet has a coroutine"),
         Signal::Explicit,
     )
+}
+
+/// `greenlet`, or its first ancestor that is not dead.
+fn first_living(greenlet: GreenletRef) -> Option<GreenletRef> {
+    let mut living = greenlet;
+    while living.state().phase.get() == Phase::Dead {
+        living = living.parent()?;
+    }
+    Some(living)
 }
 
 /// Ends the process the way the interpreter does when it cannot go on.
