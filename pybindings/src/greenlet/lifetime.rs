@@ -174,6 +174,10 @@ fn throw_exit(thread: &'static PyThread, greenlet: GreenletRef) {
     let result = jump(thread, greenlet, Payload::Throw(exception));
     // Before anything else: what follows may run code, which finds the greenlet as it was.
     let meanwhile = state.parent.replace(parent);
+    let aside = errors::Aside::new();
+    // SAFETY: owned by the state until now, or NULL.
+    unsafe { ffi::Py_XDECREF(meanwhile) };
+    drop(aside);
     if result.is_null() {
         // SAFETY: an error is set; a live object.
         unsafe { ffi::PyErr_WriteUnraisable(greenlet.as_ptr()) };
@@ -181,8 +185,6 @@ fn throw_exit(thread: &'static PyThread, greenlet: GreenletRef) {
         // SAFETY: a new reference.
         unsafe { ffi::Py_DECREF(result) };
     }
-    // SAFETY: owned by the state until now, or NULL.
-    unsafe { ffi::Py_XDECREF(meanwhile) };
 }
 
 /// The exception that ends a greenlet nobody refers to: a new reference.
