@@ -21,9 +21,6 @@ NO_LEAK = (
 )
 #: Tests that fail here, and why that is right.
 EXPECTED_FAILURES = {
-    "test_cpp.CPPTests.test_unhandled_std_exception_as_greenlet_function_aborts": (
-        "aborts as it has to, but says so in our words and not in those of the C++ exception"
-    ),
     "test_greenlet.TestBrokenGreenlets.test_failed_to_initialstub": INJECTED,
     "test_greenlet.TestBrokenGreenlets.test_failed_to_slp_switch_into_running": INJECTED,
     "test_greenlet.TestBrokenGreenlets.test_failed_to_switch_into_running": INJECTED,
