@@ -250,7 +250,7 @@ class TestStackSize:
     def test_absurd_environment_is_refused_by_name(self, value):
         done = self.run(RGEVENT_STACK_SIZE=value)
         assert done.returncode == 1
-        assert "ImportError" in done.stderr
+        assert "ValueError" in done.stderr
         assert "RGEVENT_STACK_SIZE" in done.stderr
 
     def test_can_be_set_while_greenlets_live(self):

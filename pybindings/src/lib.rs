@@ -28,7 +28,11 @@ mod timer;
 mod tstate;
 mod wait;
 
-use pyo3::{exceptions::PyImportError, ffi, prelude::*};
+use pyo3::{
+    exceptions::{PyImportError, PyValueError},
+    ffi,
+    prelude::*,
+};
 
 /// Refuses interpreters on which the rest would be wrong.
 fn check_interpreter() -> PyResult<()> {
@@ -50,7 +54,7 @@ fn check_interpreter() -> PyResult<()> {
             Python::version_str()
         ))
     })?;
-    config::read_environment().map_err(PyImportError::new_err)
+    config::read_environment().map_err(PyValueError::new_err)
 }
 
 /// Native parts of rgevent; use the modules of the package.
