@@ -110,7 +110,7 @@ unsafe fn rgevent_call_at_base(
 }
 
 /// What the unwinder asks of our frame; see the Itanium C++ ABI, exception handling.
-#[allow(dead_code)]
+#[allow(dead_code)] // only Linux has the frame
 extern "C" fn personality(
     _version: c_int,
     actions: c_int,
