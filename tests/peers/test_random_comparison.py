@@ -75,7 +75,7 @@ def test_random_programs_leave_equal_traces(seed: int, tmp_path: Path) -> None:
     compare(seed, STEPS, tmp_path)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 15), reason="what the comparison does before")
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="the comparison itself collects there")
 @pytest.mark.parametrize("seed", SEEDS)
 def test_collector_ends_greenlets_that_only_their_frames_knew(seed: int, tmp_path: Path) -> None:
     # The peer crashes in some of these.
