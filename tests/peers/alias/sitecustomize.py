@@ -11,6 +11,7 @@ wheel = importlib.util.find_spec("greenlet")
 assert wheel is not None
 rgevent.compat.install_as_greenlet()
 
-import greenlet  # noqa: E402  only now does it mean rgevent
+# Only from here on does the name mean rgevent.
+import greenlet  # noqa: E402
 
 greenlet.__path__ = wheel.submodule_search_locations

@@ -19,8 +19,8 @@ def install_as_greenlet() -> None:
     from rgevent.compat import greenlet_helpers
 
     _install({"greenlet": _greenlet_module, "greenlet._greenlet": greenlet_helpers})
-    # What `from greenlet import _greenlet` looks for. The module does not declare the name, since it
-    # is there only under the alias.
+    # What `from greenlet import _greenlet` looks for. The module does not declare it, since it is
+    # there only under the alias.
     _greenlet_module._greenlet = greenlet_helpers  # type: ignore[attr-defined]
 
 
